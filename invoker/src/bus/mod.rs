@@ -1,0 +1,93 @@
+//! The edge to the message bus: Kafka, or a log of our own inside `standalone`.
+//!
+//! Topics are ordered logs of opaque bytes with one partition. What the bytes mean is `proto`'s business.
+
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One message as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub partition: i32,
+    pub offset: i64,
+    /// When the broker took it, milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    pub payload: Vec<u8>,
+}
+
+/// What a topic is made with, where it does not exist yet.
+#[derive(Clone, Debug, Default)]
+pub struct TopicSpec {
+    pub name: String,
+    pub partitions: i32,
+    pub replication: i32,
+    /// Kafka's topic configuration, such as `retention.ms`.
+    pub config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("topic {topic} could not be created")]
+    CreateTopic {
+        topic: String,
+        #[source]
+        source: Cause,
+    },
+    #[error("a message of {bytes} bytes could not be sent to topic {topic}")]
+    Send {
+        topic: String,
+        bytes: usize,
+        #[source]
+        source: Cause,
+    },
+    #[error("a message of {bytes} bytes is larger than topic {topic} takes")]
+    TooLarge { topic: String, bytes: usize },
+    #[error("topic {topic} could not be subscribed to")]
+    Subscribe {
+        topic: String,
+        #[source]
+        source: Cause,
+    },
+    #[error("topic {topic} could not be read")]
+    Read {
+        topic: String,
+        #[source]
+        source: Cause,
+    },
+    #[error("the position in topic {topic} could not be committed")]
+    Commit {
+        topic: String,
+        #[source]
+        source: Cause,
+    },
+}
+
+/// The client library's own error.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A message bus. Real: `kafka.rs`. In `standalone`: `embedded.rs`.
+#[async_trait]
+pub trait Bus: Send + Sync + std::fmt::Debug {
+    /// Makes the topic if it is not there; an existing one is left as it is.
+    async fn ensure_topic(&self, topic: &TopicSpec) -> Result<(), Error>;
+
+    /// Returns once the message survives the death of this process.
+    async fn send(&self, topic: &str, payload: Vec<u8>) -> Result<(), Error>;
+
+    /// Begins after the group's last committed message, or at the beginning of the topic.
+    async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, Error>;
+
+    /// Leaves nothing unsent, or gives up after `grace`.
+    async fn close(&self, grace: Duration);
+}
+
+/// One reader of one topic.
+#[async_trait]
+pub trait Subscription: Send {
+    /// Waits for at least one message, and returns at most `max`, oldest first. Cancel-safe.
+    async fn next(&mut self, max: usize) -> Result<Vec<Message>, Error>;
+
+    /// A successor of this reader begins after `message`.
+    async fn commit(&mut self, message: &Message) -> Result<(), Error>;
+}

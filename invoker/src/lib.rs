@@ -1,0 +1,16 @@
+//! The invoker: what arrives on Kafka is run in containers, and answered exactly once.
+//!
+//! ```text
+//!  bus ─► activation ─► dispatcher ─► pipeline ─► container ─► completion ─► bus, store
+//!                  event │    ▲ command
+//!                        ▼    │
+//!                       scheduler (a crate of its own: it decides and does nothing)
+//! ```
+//! A module uses only modules that stand below it here; `daemon` is the one place that joins them.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod gpu;
+pub mod container;
+pub mod bus;
+pub mod store;

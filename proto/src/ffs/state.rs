@@ -1,0 +1,33 @@
+//! `state`: what the invoker wants of an instance.
+
+use super::schema_tag;
+use crate::id::LaneId;
+use crate::unit::Millis;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+schema_tag!(StateSchema, "ffs.state/1");
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StateDocument {
+    pub schema: StateSchema,
+    #[schemars(range(min = 1))]
+    pub epoch: u64,
+    pub desired: Desired,
+    /// The lanes that it applies to; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<Vec<LaneId>>,
+    /// Grace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<Millis>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Desired {
+    Run,
+    Evict,
+    Resume,
+    Drain,
+    Stop,
+}
