@@ -1,1 +1,19 @@
-//! See `ARCHITECTURE.md`.
+//! Decides where a function runs, and does nothing.
+//!
+//! Told what has happened and what time it is, the scheduler says what to do: equal events at
+//! equal instants give equal commands. No clock, no IO, no lock, no task, no randomness.
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod command;
+pub mod reason;
+pub mod decision;
+pub mod settings;
+pub mod work;
+pub mod fault;
+pub mod instant;
+
+pub use command::Command;
+pub use event::Event;
+pub use instant::Instant;
+pub use settings::Settings;

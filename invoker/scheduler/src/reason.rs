@@ -1,0 +1,394 @@
+//! Why: the reasons that commands carry. Log, dashboard, `plan` and tests print the same sentence.
+
+use crate::fault::{Blame, Fault};
+use proto::id::{ComponentId, InstanceId, LaneId, ProfileName};
+use proto::unit::Bytes;
+use std::fmt;
+use std::time::Duration;
+
+/// How an activation came to its container: the word of the log line `containerStart` and the
+/// label of its counter (contract L-39).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Assigned {
+    /// An initialised container was there.
+    Warmed,
+    /// A stem cell that is being initialised takes it too.
+    Warming,
+    /// A new container that is starting or being initialised takes it too.
+    WarmingCold,
+    /// A stem cell was taken.
+    Prewarmed,
+    /// A new container was started.
+    Cold,
+    /// As `Prewarmed`, after idle containers were evicted.
+    RecreatedPrewarm,
+    /// As `Cold`, after idle containers were evicted.
+    Recreated,
+}
+
+impl Assigned {
+    /// The label that OpenWhisk's log lines and counters use.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Warmed => "warmed",
+            Self::Warming => "warming",
+            Self::WarmingCold => "warmingCold",
+            Self::Prewarmed => "prewarmed",
+            Self::Cold => "cold",
+            Self::RecreatedPrewarm => "recreatedPrewarm",
+            Self::Recreated => "recreated",
+        }
+    }
+}
+
+impl fmt::Display for Assigned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Why an ordinary container is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartReason {
+    /// No warm container and no stem cell fitted the activation.
+    Cold,
+    /// As `Cold`, and idle containers had to go first.
+    Recreated,
+    /// The stem cells of the manifest, at start.
+    InitialStemCell,
+    /// A stem cell was taken, failed or expired.
+    StemCellReplaced,
+    /// Cold starts since the last look ask for more stem cells.
+    StemCellDemand { cold_starts: u32 },
+}
+
+impl fmt::Display for StartReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cold => f.write_str("no warm container and no stem cell fits"),
+            Self::Recreated => {
+                f.write_str("no warm container and no stem cell fits, and idle ones made room")
+            }
+            Self::InitialStemCell => f.write_str("the manifest asks for this stem cell at start"),
+            Self::StemCellReplaced => f.write_str("fewer stem cells are left than the manifest asks for"),
+            Self::StemCellDemand { cold_starts } => {
+                write!(f, "{cold_starts} cold starts of its kind since the last look")
+            }
+        }
+    }
+}
+
+/// Why an ordinary container is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemovalReason {
+    /// Idle for longer than its time (contract L-23).
+    Idle {
+        since: Duration,
+    },
+    /// The longest idle made room for something else (L-34).
+    Evicted {
+        needed: Bytes,
+        free: Bytes,
+    },
+    /// A run ended in a developer or whisk error, or its logs are incomplete (S-04).
+    Spoiled,
+    InitFailed,
+    /// It could not be connected to, or said 503 (C-43, C-45).
+    Unreachable {
+        because: String,
+    },
+    PauseFailed,
+    ResumeFailed,
+    Died,
+    /// A stem cell older than its `ttl` (L-48).
+    Expired {
+        age: Duration,
+    },
+    /// Nobody is left who waited for it to start.
+    NotNeeded,
+    ShuttingDown,
+}
+
+impl fmt::Display for RemovalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle { since } => write!(f, "idle for {}", Seconds(*since)),
+            Self::Evicted { needed, free } => {
+                write!(f, "the longest idle makes room: {needed} needed, {free} free")
+            }
+            Self::Spoiled => f.write_str("its last run ended in an error that may have broken it"),
+            Self::InitFailed => f.write_str("the action did not initialize in it"),
+            Self::Unreachable { because } => write!(f, "it does not take work: {because}"),
+            Self::PauseFailed => f.write_str("it could not be paused"),
+            Self::ResumeFailed => f.write_str("it could not be resumed"),
+            Self::Died => f.write_str("it ended by itself"),
+            Self::Expired { age } => write!(f, "a stem cell of {}, older than its time", Seconds(*age)),
+            Self::NotNeeded => f.write_str("nobody waits for it any more"),
+            Self::ShuttingDown => f.write_str("the invoker is shutting down"),
+        }
+    }
+}
+
+/// Why an instance is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// Idle for longer than its keep-alive.
+    Idle {
+        since: Duration,
+    },
+    /// A newer revision of the action has been invoked.
+    Superseded {
+        by: String,
+    },
+    /// The longest idle makes room for a function that has no instance.
+    Evicted {
+        for_function: String,
+    },
+    /// The longest idle makes room for ordinary containers or other lanes.
+    EvictedForMemory {
+        needed: Bytes,
+        free: Bytes,
+    },
+    /// A slice of it has vanished or reports errors.
+    SliceFenced {
+        slice: String,
+    },
+    LaneDied {
+        lane: LaneId,
+        because: String,
+    },
+    /// An activation outlived its deadline in it, or broke it otherwise.
+    Spoiled,
+    ShuttingDown,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle { since } => write!(f, "idle for {}", Seconds(*since)),
+            Self::Superseded { by } => write!(f, "revision {by} of the action replaces it"),
+            Self::Evicted { for_function } => {
+                write!(f, "the longest idle makes room for {for_function}")
+            }
+            Self::EvictedForMemory { needed, free } => {
+                write!(f, "the longest idle makes room: {needed} needed, {free} free")
+            }
+            Self::SliceFenced { slice } => write!(f, "slice {slice} is gone or reports errors"),
+            Self::LaneDied { lane, because } => write!(f, "lane {lane} died: {because}"),
+            Self::Spoiled => f.write_str("an activation left it unusable"),
+            Self::ShuttingDown => f.write_str("the invoker is shutting down"),
+        }
+    }
+}
+
+/// Why an activation ends without an answer of its action.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// The action's memory limit is above the whole budget (contract L-37, E-32).
+    MemoryAboveBudget {
+        memory: Bytes,
+        budget: Bytes,
+    },
+    /// Its container, or the one that it waited for, could not be started (L-19, L-41).
+    ContainerFailed {
+        fault: Fault,
+    },
+    /// The `/init` that it waited for failed (L-41).
+    InitFailed {
+        fault: Fault,
+    },
+    /// Container after container did not take it (C-45, E-02).
+    Unreachable {
+        containers: u32,
+    },
+    /// BUILDDAG failed, or its DAG or profile is not valid.
+    NotBuilt {
+        fault: Fault,
+    },
+    /// No slice could be measured on.
+    NotProfiled {
+        kind: ProfileName,
+        fault: Fault,
+    },
+    /// A component fits no slice of this machine, not even an empty one.
+    ComponentTooLarge {
+        component: ComponentId,
+        needed: Bytes,
+        largest: Option<(ProfileName, Bytes)>,
+    },
+    /// No partition fits the slices of this machine, even if all were free.
+    NeverFits {
+        because: String,
+    },
+    /// The lanes need more memory than the whole budget.
+    LanesAboveBudget {
+        lanes: usize,
+        each: Bytes,
+        budget: Bytes,
+    },
+    /// It has waited for as long as the platform lets an activation wait.
+    Waited {
+        waited: Duration,
+        for_what: Waiting,
+    },
+    StartFailed {
+        instance: InstanceId,
+        fault: Fault,
+    },
+    /// The instance went away while it ran.
+    LaneDied {
+        instance: InstanceId,
+        lane: LaneId,
+        because: String,
+    },
+    InstanceLost {
+        instance: InstanceId,
+        fault: Fault,
+    },
+    Cancelled,
+    ShuttingDown,
+}
+
+/// What an activation of a function may be waiting for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    Build,
+    /// For a slice to measure on, or for the measurement.
+    Profile {
+        because: String,
+    },
+    Slices {
+        because: String,
+    },
+    Memory {
+        needed: Bytes,
+        missing: Bytes,
+    },
+    /// All instances are full.
+    Turn {
+        instances: usize,
+    },
+}
+
+impl Refusal {
+    /// What the activation ends with.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::ContainerFailed { fault } | Self::InitFailed { fault } | Self::NotBuilt { fault } => {
+                fault.clone()
+            }
+            Self::MemoryAboveBudget { .. } => Fault::new(Blame::Application, self.to_string()),
+            Self::NotProfiled { fault, .. }
+            | Self::StartFailed { fault, .. }
+            | Self::InstanceLost { fault, .. } => Fault::new(fault.blame, self.to_string()),
+            Self::Unreachable { .. }
+            | Self::ComponentTooLarge { .. }
+            | Self::NeverFits { .. }
+            | Self::LanesAboveBudget { .. }
+            | Self::LaneDied { .. } => Fault::developer(self.to_string()),
+            Self::Waited { for_what, .. } => match for_what {
+                Waiting::Build | Waiting::Profile { .. } => Fault::developer(self.to_string()),
+                Waiting::Slices { .. } | Waiting::Memory { .. } | Waiting::Turn { .. } => {
+                    Fault::whisk(self.to_string())
+                }
+            },
+            Self::Cancelled | Self::ShuttingDown => Fault::whisk(self.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MemoryAboveBudget { memory, budget } => write!(
+                f,
+                "requirement failed: memory size {} MB exceeds allowed threshold of {} MB",
+                memory.as_mib(),
+                budget.as_mib()
+            ),
+            Self::ContainerFailed { fault } | Self::InitFailed { fault } | Self::NotBuilt { fault } => {
+                write!(f, "{fault}")
+            }
+            Self::Unreachable { .. } => {
+                f.write_str("The action did not produce a valid response and exited unexpectedly.")
+            }
+            Self::NotProfiled { kind, fault } => {
+                write!(f, "The function could not be measured on a {kind} slice: {fault}")
+            }
+            Self::ComponentTooLarge {
+                component,
+                needed,
+                largest: Some((kind, usable)),
+            } => write!(
+                f,
+                "Component {component} needs {needed}, and the largest slice of this machine, a {kind}, has {usable}."
+            ),
+            Self::ComponentTooLarge {
+                component,
+                needed,
+                largest: None,
+            } => write!(
+                f,
+                "Component {component} needs {needed}, and no slice of this machine is in order."
+            ),
+            Self::NeverFits { because } => {
+                write!(
+                    f,
+                    "No partition of the function fits the slices of this machine: {because}"
+                )
+            }
+            Self::LanesAboveBudget { lanes, each, budget } => write!(
+                f,
+                "The function needs {lanes} containers of {each}, and all containers together may use {budget}."
+            ),
+            Self::Waited { waited, for_what } => {
+                write!(f, "The activation waited {} {for_what}.", Seconds(*waited))
+            }
+            Self::StartFailed { instance, fault } => {
+                write!(f, "Instance {instance} of the function did not start: {fault}")
+            }
+            Self::LaneDied {
+                instance,
+                lane,
+                because,
+            } => write!(
+                f,
+                "Lane {lane} of instance {instance} died while the activation ran: {because}"
+            ),
+            Self::InstanceLost { instance, fault } => {
+                write!(
+                    f,
+                    "Instance {instance} was lost while the activation ran: {fault}"
+                )
+            }
+            Self::Cancelled => f.write_str("The activation was cancelled before it ran."),
+            Self::ShuttingDown => f.write_str("The invoker is shutting down and has not run the activation."),
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build => f.write_str("for the function's DAG to be built"),
+            Self::Profile { because } => write!(f, "for the function to be measured: {because}"),
+            Self::Slices { because } => write!(f, "for free slices: {because}"),
+            Self::Memory { needed, missing } => write!(
+                f,
+                "for memory: {needed} needed, {} MB missing",
+                missing.0.div_ceil(1 << 20)
+            ),
+            Self::Turn { instances: 1 } => f.write_str("for the one instance, which is full"),
+            Self::Turn { instances } => write!(f, "for one of {instances} instances, which are all full"),
+        }
+    }
+}
+
+/// Seconds for people: `10 s`, `0.25 s`.
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", (self.0.as_secs_f64() * 1000.0).round() / 1000.0)
+    }
+}
