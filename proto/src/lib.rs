@@ -4,6 +4,7 @@
 //! socket, the annotation. serde and nothing else; what a document *means* is its reader's business.
 #![forbid(unsafe_code)]
 
+pub mod decode;
 pub mod id;
 pub mod unit;
 pub mod whisk;

@@ -1,6 +1,9 @@
 //! One file a command. A command turns arguments into a configuration, and an outcome into an exit code.
 
+mod wire;
+
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Runs OpenWhisk actions, and pipelines of neural networks on MIG slices.
@@ -12,17 +15,20 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Wire(wire::Arguments),
+}
 
 /// Runs the command that the arguments name. Errors go to standard error, with their causes.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome: anyhow::Result<ExitCode> = match arguments.command {};
-    #[allow(unreachable_code)]
+    let outcome = match Arguments::parse().command {
+        Command::Wire(arguments) => wire::run(arguments),
+    };
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ffs-invoker: {error:#}");
+            // Nobody may be left to read it; the exit code says it too.
+            let _ = writeln!(std::io::stderr(), "ffs-invoker: {error:#}");
             ExitCode::FAILURE
         }
     }
