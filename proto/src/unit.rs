@@ -47,12 +47,51 @@ impl std::iter::Sum for Bytes {
 }
 
 /// Milliseconds in documents that carry milliseconds; everything else uses `Duration`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Millis(pub f64);
+
+impl<'de> Deserialize<'de> for Millis {
+    /// By way of [`serde_json::Number`]: inside a message that is told apart by its `type`, serde
+    /// holds `1.5` as exact text, which `f64` does not read.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        number
+            .as_f64()
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom(format_args!("{number} is not a number of milliseconds")))
+    }
+}
 
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} ms", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffs::control::LaneMessage;
+
+    #[test]
+    fn a_lane_may_report_a_fraction_of_a_millisecond() {
+        let line = r#"{"type":"loaded","load_ms":1.5,"resident_bytes":12}"#;
+        let message: LaneMessage = serde_json::from_str(line).expect("a message of the control socket");
+        assert_eq!(
+            message,
+            LaneMessage::Loaded {
+                load_ms: Millis(1.5),
+                resident_bytes: Bytes(12)
+            }
+        );
+        assert_eq!(serde_json::to_string(&message).expect("it is plain data"), line);
+    }
+
+    #[test]
+    fn milliseconds_are_numbers_and_nothing_else() {
+        for text in ["\"1\"", "null", "{}", "[1]", "true", "1e999"] {
+            assert!(serde_json::from_str::<Millis>(text).is_err(), "{text}");
+        }
     }
 }
