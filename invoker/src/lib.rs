@@ -14,3 +14,4 @@ pub mod gpu;
 pub mod container;
 pub mod bus;
 pub mod store;
+pub mod group_commit;

@@ -1,10 +1,13 @@
 //! The edge to the message bus: Kafka, or a log of our own inside `standalone`.
 //!
 //! Topics are ordered logs of opaque bytes with one partition. What the bytes mean is `proto`'s business.
+//! `conformance.rs` holds the contract as tests.
 
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub mod embedded;
 
 /// One message as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,12 @@ pub struct TopicSpec {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("the bus at {at} could not be opened")]
+    Open {
+        at: String,
+        #[source]
+        source: Cause,
+    },
     #[error("topic {topic} could not be created")]
     CreateTopic {
         topic: String,
@@ -63,7 +72,7 @@ pub enum Error {
     },
 }
 
-/// The client library's own error.
+/// The client library's own error, or a sentence.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A message bus. Real: `kafka.rs`. In `standalone`: `embedded.rs`.
@@ -72,22 +81,34 @@ pub trait Bus: Send + Sync + std::fmt::Debug {
     /// Makes the topic if it is not there; an existing one is left as it is.
     async fn ensure_topic(&self, topic: &TopicSpec) -> Result<(), Error>;
 
-    /// Returns once the message survives the death of this process.
+    /// Returns once the message survives the death of this process. Messages of one task keep their order.
+    ///
+    /// # Errors
+    /// `TooLarge` when it can never be sent as it is: above the topic's `max.message.bytes`, or above what
+    /// the sender is set to. `Send` when it may or may not have arrived.
     async fn send(&self, topic: &str, payload: Vec<u8>) -> Result<(), Error>;
 
-    /// Begins after the group's last committed message, or at the beginning of the topic.
+    /// Begins after the group's last committed message, or at the oldest message of the topic.
+    /// Of two readers of the same group one waits until the other is gone.
     async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, Error>;
 
     /// Leaves nothing unsent, or gives up after `grace`.
     async fn close(&self, grace: Duration);
 }
 
-/// One reader of one topic.
+/// One reader of one topic. Dropped, it leaves without a last commit.
 #[async_trait]
-pub trait Subscription: Send {
+pub trait Subscription: Send + std::fmt::Debug {
     /// Waits for at least one message, and returns at most `max`, oldest first. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Read` when something is wrong that may pass: call again, after a pause.
     async fn next(&mut self, max: usize) -> Result<Vec<Message>, Error>;
 
-    /// A successor of this reader begins after `message`.
+    /// A successor of this reader begins after `message`. The commit is on its way when this returns, and
+    /// not waited for: one that is lost is made up for by the next, or by [`Self::close`].
     async fn commit(&mut self, message: &Message) -> Result<(), Error>;
+
+    /// Waits until the last commit counts, and makes place for a successor.
+    async fn close(self: Box<Self>) -> Result<(), Error>;
 }
