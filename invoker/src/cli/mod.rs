@@ -1,6 +1,9 @@
 //! One file a command. A command turns arguments into a configuration, and an outcome into an exit code.
 
+mod migs;
 mod wire;
+
+pub use migs::Simulation;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -16,12 +19,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the GPU slices as the daemon would see them
+    Migs(migs::Arguments),
     Wire(wire::Arguments),
 }
 
 /// Runs the command that the arguments name. Errors go to standard error, with their causes.
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Migs(arguments) => migs::run(&arguments),
         Command::Wire(arguments) => wire::run(arguments),
     };
     match outcome {

@@ -1,6 +1,15 @@
 //! The edge to the GPUs: which slices there are. NVML, or a simulated topology, or none.
+//!
+//! An inventory reads; who holds a slice is the scheduler's business.
+
+pub mod geometry;
+pub mod topology;
+pub mod simulated;
+pub mod none;
 
 use proto::ffs::migs::MigsDocument;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the GPU inventory could not be read: {reason}")]
@@ -12,4 +21,13 @@ pub struct Error {
 pub trait GpuInventory: Send + Sync + std::fmt::Debug {
     /// All GPUs and slices as they are now; every healthy slice is `free`, a sick one `fenced`.
     fn read(&self) -> Result<MigsDocument, Error>;
+}
+
+/// Value of `taken_at`: RFC 3339, UTC, whole seconds.
+fn now() -> String {
+    OffsetDateTime::now_utc()
+        .replace_nanosecond(0)
+        .expect("zero is a nanosecond")
+        .format(&Rfc3339)
+        .expect("the present has four digits of years")
 }
