@@ -75,7 +75,7 @@ pub enum Error {
 /// The client library's own error, or a sentence.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A message bus. Real: `kafka.rs`. In `standalone`: `embedded.rs`.
+/// A message bus. Real: `kafka.rs`. In `standalone`: `embedded`.
 #[async_trait]
 pub trait Bus: Send + Sync + std::fmt::Debug {
     /// Makes the topic if it is not there; an existing one is left as it is.

@@ -1,9 +1,12 @@
 //! The edge to the document store: CouchDB, or an embedded database inside `standalone`.
 //!
 //! Documents are JSON with an id and a revision, as CouchDB has them; attachments are bytes.
+//! `conformance.rs` holds the contract as tests.
 
 use async_trait::async_trait;
 use serde_json::Value;
+
+pub mod embedded;
 
 /// OpenWhisk's three databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,22 +19,26 @@ pub enum Database {
     Activation,
 }
 
-/// One document. `body` has neither `_id` nor `_rev`.
+/// One document. `body` has neither `_id` nor `_rev`; it has `_attachments` (stubs) if there are any.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     pub id: String,
+    /// `<generation>-<32 hex digits>`; no two states of a document share one, also across its deletion.
     pub revision: String,
     pub body: Value,
 }
 
-/// The documents of one namespace, newest first for activations, by name for entities.
+/// The documents of one namespace, newest first: by `start` for activations, by `updated` for entities.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
+    /// A namespace, `guest`, with what is in its packages; or one package, `guest/pkg`, entities only.
+    /// For subjects a namespace's name or uuid.
     pub namespace: String,
-    /// Only this kind of entity (`entityType`), or only activations of this action name.
+    /// Only this kind of entity (`entityType`).
     pub kind: Option<String>,
+    /// Only activations of this action: `hello`, or `pkg/hello` as it was called.
     pub name: Option<String>,
-    /// Milliseconds since the epoch, inclusive; activations only.
+    /// Milliseconds since the epoch, inclusive.
     pub since: Option<i64>,
     pub upto: Option<i64>,
     pub skip: usize,
@@ -40,6 +47,12 @@ pub struct Query {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("the store at {at} could not be opened")]
+    Open {
+        at: String,
+        #[source]
+        source: Cause,
+    },
     #[error("document {id} was changed by someone else: revision {revision:?} is not its current one")]
     Conflict { id: String, revision: Option<String> },
     #[error("document {id} could not be {operation}")]
@@ -49,15 +62,24 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    #[error("the documents of namespace {namespace} could not be listed")]
+    List {
+        namespace: String,
+        #[source]
+        source: Cause,
+    },
 }
 
-/// The client library's own error.
+/// The client library's own error, or a sentence.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A document store. Real: CouchDB. In `standalone`: `embedded.rs`.
+/// A document store. Real: CouchDB. In `standalone`: `embedded`.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
-    /// The document at `revision`, or its current one; none if there is no such document.
+    /// The document as it is now; none if there is no such document.
+    ///
+    /// `revision` is what the caller expects. It is passed on where the protocol has a place for it, and
+    /// changes nothing: CouchDB answers with the current document whatever it says. Compare.
     async fn get(
         &self,
         database: Database,
@@ -65,7 +87,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         revision: Option<&str>,
     ) -> Result<Option<Document>, Error>;
 
-    /// Creates (`revision` none) or replaces a document, and returns the new revision.
+    /// Creates (`revision` none) or replaces a document, and returns the new revision. Attachments stay
+    /// if `body` has their stubs, and go if it does not.
     ///
     /// # Errors
     /// `Conflict` when `revision` is not the current one.
@@ -78,11 +101,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<String, Error>;
 
     /// Deletes the document at its current revision. What is gone already is success.
+    ///
+    /// # Errors
+    /// `Conflict` when `revision` is not the current one.
     async fn delete(&self, database: Database, id: &str, revision: &str) -> Result<(), Error>;
 
     async fn attachment(&self, database: Database, id: &str, name: &str) -> Result<Option<Vec<u8>>, Error>;
 
     /// Adds an attachment to an existing document, and returns the document's new revision.
+    ///
+    /// # Errors
+    /// `Conflict` when `revision` is not the current one, or the document is gone.
     async fn put_attachment(
         &self,
         database: Database,
@@ -94,4 +123,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<String, Error>;
 
     async fn list(&self, database: Database, query: &Query) -> Result<Vec<Document>, Error>;
+
+    /// How many documents there are beyond the first `skip`; `limit` does not matter.
+    async fn count(&self, database: Database, query: &Query) -> Result<usize, Error>;
+
+    /// Leaves nothing unwritten, or gives up after `grace`.
+    async fn close(&self, grace: std::time::Duration);
 }
