@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod gpu;
+pub mod pipeline;
 pub mod container;
 pub mod bus;
 pub mod store;
