@@ -1,0 +1,179 @@
+//! A placement as the document that the lanes read: who runs what where, and over which rings.
+//!
+//! Source: FluidFaaS §7; which rings there are and how large: ours. Containers and environment are
+//! the caller's to fill in.
+
+use crate::dag::{Dag, Origin};
+use crate::placement::{PlacedLane, Placement};
+use proto::ffs::assignment::{
+    AssignmentDocument, AssignmentSchema, Batch, Lane, LaneSlice, Ring, RingTensor, Stage,
+};
+use proto::id::{InstanceId, LaneId, RingId};
+use proto::unit::{Bytes, Millis};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Room in each slot for what is not a tensor's bytes: frame header, JSON, error texts.
+pub const SLOT_OVERHEAD: Bytes = Bytes(4096);
+/// Tensors in a slot begin at multiples of this.
+const ALIGNMENT: u64 = 64;
+
+/// What a placement does not say about an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AssignOptions {
+    pub instance: InstanceId,
+    /// From 1; rises with each rewrite.
+    pub epoch: u64,
+    /// Name of the policy that decided.
+    pub policy: String,
+    pub slo: Option<Duration>,
+    pub batch: Batch,
+}
+
+/// How many requests an instance has in flight at most.
+pub const fn in_flight_limit(stages: usize) -> u32 {
+    stages as u32 + 1
+}
+
+/// `assignment.json` for a placement.
+pub fn assign(dag: &Dag, placement: &Placement, options: &AssignOptions) -> AssignmentDocument {
+    let slots = in_flight_limit(placement.stages()) + 1;
+    let rings: Vec<Ring> = links(dag, &placement.lanes)
+        .into_iter()
+        .map(|(Link { producer, consumer }, tensors)| {
+            let id: RingId = format!("{producer}-{consumer}")
+                .parse()
+                .expect("lane ids are valid in ring ids");
+            let payload: u64 = tensors
+                .iter()
+                .map(|origin| dag.tensor_bytes(*origin).0.next_multiple_of(ALIGNMENT))
+                .sum();
+            Ring {
+                path: format!("/dev/shm/ffs-{}-{id}", options.instance),
+                id,
+                bytes: Bytes((payload + SLOT_OVERHEAD.0) * u64::from(slots)),
+                slots,
+                producer,
+                consumer,
+                tensors: tensors
+                    .into_iter()
+                    .map(|origin| ring_tensor(dag, origin))
+                    .collect(),
+            }
+        })
+        .collect();
+    let mut stages: Vec<Stage> = Vec::with_capacity(placement.stages());
+    for lane in &placement.lanes {
+        if stages.len() <= usize::from(lane.id.stage) {
+            stages.push(Stage {
+                index: u32::from(lane.id.stage),
+                lanes: Vec::new(),
+            });
+        }
+        let ids = |end: fn(&Ring) -> LaneId| {
+            rings
+                .iter()
+                .filter(|ring| end(ring) == lane.id)
+                .map(|ring| ring.id.clone())
+                .collect()
+        };
+        stages[usize::from(lane.id.stage)].lanes.push(Lane {
+            id: lane.id,
+            components: lane
+                .components
+                .iter()
+                .map(|component| dag.id(component).clone())
+                .collect(),
+            mig: LaneSlice {
+                uuid: lane.slice.uuid.clone(),
+                profile: lane.slice.profile.clone(),
+                gpu_uuid: lane.slice.gpu_uuid.clone(),
+                memory_bytes: lane.slice.memory_bytes,
+            },
+            container: None,
+            rings_in: ids(|ring| ring.consumer),
+            rings_out: ids(|ring| ring.producer),
+            env: BTreeMap::new(),
+        });
+    }
+    AssignmentDocument {
+        schema: AssignmentSchema::V1,
+        instance: options.instance.clone(),
+        function: dag.function().to_owned(),
+        revision: dag.revision().to_owned(),
+        epoch: options.epoch,
+        policy: options.policy.clone(),
+        rank: placement.rank as u64,
+        cv: placement.cv,
+        slo_ms: options.slo.map(|slo| Millis(slo.as_secs_f64() * 1e3)),
+        stages,
+        rings,
+        batch: options.batch,
+    }
+}
+
+/// One ring's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Link {
+    producer: LaneId,
+    consumer: LaneId,
+}
+
+/// The graph of lanes: what goes from which lane to which. No lane sends to itself.
+///
+/// Three kinds of traffic share one ring per pair: outputs of components, external inputs (the
+/// head has them all), and outputs of the function (back to the head). A lane that would read
+/// nothing still gets a ring from the head, because a frame is what makes it run.
+fn links(dag: &Dag, lanes: &[PlacedLane]) -> BTreeMap<Link, Vec<Origin>> {
+    let mut links: BTreeMap<Link, Vec<Origin>> = BTreeMap::new();
+    let home = |component: usize| {
+        let lane = lanes.iter().find(|lane| lane.components.contains(component));
+        lane.expect("a partition covers every component").id
+    };
+    let mut carry = |producer: LaneId, consumer: LaneId, tensor: Option<Origin>| {
+        if producer == consumer {
+            return;
+        }
+        let tensors = links.entry(Link { producer, consumer }).or_default();
+        if let Some(tensor) = tensor.filter(|tensor| !tensors.contains(tensor)) {
+            tensors.push(tensor);
+        }
+    };
+    for lane in lanes {
+        let mut fed = false;
+        for origin in lane.components.iter().flat_map(|c| &dag.component(c).inputs) {
+            let producer = match origin {
+                Origin::Port { component, .. } => home(*component),
+                Origin::Input(_) => LaneId::HEAD,
+            };
+            fed |= producer != lane.id;
+            carry(producer, lane.id, Some(*origin));
+        }
+        if !fed {
+            carry(LaneId::HEAD, lane.id, None);
+        }
+    }
+    for output in dag.outputs() {
+        let origin = Origin::Port {
+            component: output.component,
+            port: output.port,
+        };
+        carry(home(output.component), LaneId::HEAD, Some(origin));
+    }
+    for tensors in links.values_mut() {
+        tensors.sort_unstable();
+    }
+    links
+}
+
+fn ring_tensor(dag: &Dag, origin: Origin) -> RingTensor {
+    match origin {
+        Origin::Port { component, port } => RingTensor::Port {
+            node: dag.id(component).clone(),
+            port,
+        },
+        Origin::Input(input) => RingTensor::Input {
+            input: dag.inputs()[input].name.clone(),
+        },
+    }
+}
