@@ -1,0 +1,114 @@
+//! A bell in shared memory: one side sleeps at it, the other rings it, and nobody pays for a bell that no one hears.
+//!
+//! The word says whether someone sleeps. Both sides first write what the other waits to see, then look at what the
+//! other wrote, with a full fence between the two; so at least one of them sees the other, and no wake-up is lost:
+//!
+//! ```text
+//!   sleeper                         ringer
+//!   word  = ASLEEP                  index = new
+//!   fence(SeqCst)                   fence(SeqCst)
+//!   index new?  no: futex wait      word ASLEEP?  yes: word = AWAKE, futex wake
+//! ```
+
+use crate::sync::{AtomicU32, Ordering, fence};
+use std::time::Instant;
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+
+/// A futex word with at most one sleeper, on cache lines of its own.
+#[repr(C, align(128))]
+pub(crate) struct Bell {
+    word: AtomicU32,
+    #[cfg(loom)]
+    kernel: (loom::sync::Mutex<()>, loom::sync::Condvar),
+}
+
+impl Bell {
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU32::new(AWAKE),
+            kernel: (loom::sync::Mutex::new(()), loom::sync::Condvar::new()),
+        }
+    }
+
+    /// Sleeps once, unless `ready`. May return early; the caller looks and comes again.
+    pub(crate) fn sleep_unless(&self, ready: &impl Fn() -> bool, until: Option<Instant>) {
+        self.word.store(ASLEEP, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // pairs with the fence in `ring`
+        if !ready() {
+            self.wait(until);
+        }
+        self.word.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Wakes the sleeper, if there is one. What it waits for is stored before.
+    pub(crate) fn ring(&self) {
+        fence(Ordering::SeqCst); // pairs with the fence in `sleep_unless`
+        if self.word.load(Ordering::Relaxed) == ASLEEP && self.word.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
+            self.wake();
+        }
+    }
+
+    /// Wakes whoever sleeps, also one that the word does not tell of: for the end of a ring.
+    pub(crate) fn ring_all(&self) {
+        fence(Ordering::SeqCst); // pairs with the fence in `sleep_unless`
+        self.word.swap(AWAKE, Ordering::Relaxed);
+        self.wake();
+    }
+}
+
+#[cfg(not(loom))]
+impl Bell {
+    /// Returns at a wake-up, at the deadline, at a signal, or at once if the word is no longer `ASLEEP`.
+    fn wait(&self, until: Option<Instant>) {
+        let timeout = until.map(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            libc::timespec {
+                tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: libc::c_long::from(left.subsec_nanos()),
+            }
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the word lives as long as `self`, `timeout` is null or points at a live timespec. The futex is a
+        // shared one: the two ends map it at different addresses. Every way to return means "look again".
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.word.as_ptr(),
+                libc::FUTEX_WAIT,
+                ASLEEP,
+                timeout,
+            );
+        }
+    }
+
+    fn wake(&self) {
+        // SAFETY: the word lives as long as `self`; waking touches no memory.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.word.as_ptr(),
+                libc::FUTEX_WAKE,
+                libc::c_int::MAX,
+            );
+        }
+    }
+}
+
+/// The kernel's promise, modelled: comparing the word and falling asleep are one step for every waker.
+#[cfg(loom)]
+impl Bell {
+    fn wait(&self, _until: Option<Instant>) {
+        let guard = crate::sync::lock(&self.kernel.0);
+        if self.word.load(Ordering::Relaxed) == ASLEEP {
+            drop(self.kernel.1.wait(guard));
+        }
+    }
+
+    fn wake(&self) {
+        let _guard = crate::sync::lock(&self.kernel.0);
+        self.kernel.1.notify_all();
+    }
+}

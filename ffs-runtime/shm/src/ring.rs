@@ -1,0 +1,257 @@
+//! One end of a ring, as one process holds it: what both ends do alike.
+//!
+//! ```text
+//!               tail          consumer's next       head            producer's next
+//!     free ───────┬─ with the reader ─┬─ published ───┬─ with the writer ─┬─── free
+//! ```
+//! A slot belongs to the producer from `tail + slots` back to `head`, and to the consumer between `tail` and `head`.
+//! `head` is stored by the producer alone (Release) after the frame is written; the consumer loads it (Acquire) before
+//! it reads. `tail` is stored by the consumer alone (Release) after it has read; the producer loads it (Acquire) before
+//! it writes again. Both ends may hold several slots and finish them in any order and on any thread of their process:
+//! a [`Window`] counts them and moves the index over those that are done without a gap.
+
+use crate::error::{Error, Fault, Poison, Reason, Side};
+use crate::futex::Bell;
+use crate::header::{CONSUMER_CLOSED, Header, POISONED, PRODUCER_CLOSED};
+use crate::name::Name;
+use crate::spin::Spinner;
+use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, lock};
+use std::time::Instant;
+
+#[cfg(loom)]
+pub(crate) use crate::model::Segment;
+#[cfg(not(loom))]
+pub(crate) use crate::segment::Segment;
+
+/// What producer, consumer, frames and handles of one end share.
+pub(crate) struct End {
+    pub(crate) segment: Segment,
+    pub(crate) name: Name,
+    pub(crate) side: Side,
+    pub(crate) window: Mutex<Window>,
+    /// Our own copy of what we did to `state`: the other process cannot take it back.
+    verdict: AtomicU32,
+    /// Our own copy of the note we left.
+    note: Mutex<Option<Poison>>,
+}
+
+/// Slots that this end holds, from `edge` on. How many it has taken so far it counts itself.
+pub(crate) struct Window {
+    /// What this end's index in shared memory says.
+    pub(crate) edge: u64,
+    /// Which of the slots are done although one before them is not.
+    done: Box<[bool]>,
+}
+
+impl Window {
+    /// Marks slot `sequence` as done; says where the edge is now, if it has moved.
+    fn finish(&mut self, sequence: u64) -> Option<u64> {
+        let slots = self.done.len() as u64;
+        self.done[(sequence % slots) as usize] = true;
+        let before = self.edge;
+        while std::mem::take(&mut self.done[(self.edge % slots) as usize]) {
+            self.edge += 1;
+        }
+        (self.edge != before).then_some(self.edge)
+    }
+}
+
+impl End {
+    pub(crate) fn new(segment: Segment, name: Name, side: Side) -> Arc<Self> {
+        let slots = segment.geometry().slots as usize;
+        Arc::new(Self {
+            window: Mutex::new(Window {
+                edge: 0,
+                done: vec![false; slots].into(),
+            }),
+            segment,
+            name,
+            side,
+            verdict: AtomicU32::new(0),
+            note: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        self.segment.header()
+    }
+
+    pub(crate) fn ring(&self) -> String {
+        self.name.as_str().to_owned()
+    }
+
+    /// Closed and poisoned bits, ours and the other's. Acquire: who sees `closed` also sees the last frame.
+    pub(crate) fn state(&self) -> u32 {
+        self.verdict.load(Ordering::Acquire) | self.header().state.0.load(Ordering::Acquire)
+    }
+
+    /// Fails if the ring is poisoned, or closed by one of `closers`.
+    pub(crate) fn check(&self, state: u32, closers: u32) -> Result<(), Error> {
+        if state & POISONED != 0 {
+            let ours = lock(&self.note).clone();
+            let poison = ours.unwrap_or_else(|| self.header().poison_note());
+            return Err(Error::Poisoned {
+                ring: self.ring(),
+                poison,
+            });
+        }
+        match state & closers {
+            0 => Ok(()),
+            by if by & PRODUCER_CLOSED != 0 => Err(Error::Closed {
+                ring: self.ring(),
+                by: Side::Producer,
+            }),
+            _ => Err(Error::Closed {
+                ring: self.ring(),
+                by: Side::Consumer,
+            }),
+        }
+    }
+
+    /// Waits until `ready`, or until it is worth another look.
+    pub(crate) fn wait(
+        &self,
+        spinner: &mut Spinner,
+        until: Option<Instant>,
+        what: &'static str,
+        ready: impl Fn() -> bool,
+    ) -> Result<(), Error> {
+        let started = Instant::now();
+        if until.is_some_and(|until| started >= until) {
+            return Err(Error::TimedOut {
+                ring: self.ring(),
+                what,
+            });
+        }
+        if !spinner.spin(started, until, &ready) {
+            self.own_bell().sleep_unless(&ready, until);
+            spinner.learn(started);
+        }
+        Ok(())
+    }
+
+    /// Gives slot `sequence` to the other end, and with it those behind it that waited for it.
+    pub(crate) fn finish(&self, sequence: u64) {
+        let mut window = lock(&self.window);
+        self.finish_in(&mut window, sequence);
+        drop(window);
+        self.other_bell().ring();
+    }
+
+    fn finish_in(&self, window: &mut Window, sequence: u64) {
+        if let Some(edge) = window.finish(sequence) {
+            // Release: pairs with the Acquire of the other end; what we did to the slot is done.
+            self.own_index().store(edge, Ordering::Release);
+        }
+    }
+
+    /// Publishes frame `sequence`, unless the ring has ended. The window's lock stands between this and a close, so
+    /// that no frame is reported as sent behind the end that the consumer sees.
+    pub(crate) fn publish(&self, sequence: u64) -> Result<(), Error> {
+        let mut window = lock(&self.window);
+        self.check(self.state(), PRODUCER_CLOSED | CONSUMER_CLOSED)?;
+        self.finish_in(&mut window, sequence);
+        drop(window);
+        self.other_bell().ring();
+        Ok(())
+    }
+
+    /// Ends the ring in good order.
+    pub(crate) fn close(&self) {
+        let bit = match self.side {
+            Side::Producer => PRODUCER_CLOSED,
+            Side::Consumer => CONSUMER_CLOSED,
+        };
+        {
+            let _no_commit_meanwhile = lock(&self.window);
+            self.verdict.fetch_or(bit, Ordering::Release);
+            self.header().state.0.fetch_or(bit, Ordering::Release); // pairs with the Acquire in `state`
+        }
+        self.wake_everyone();
+    }
+
+    /// Ends the ring at once, for both ends.
+    pub(crate) fn poison(&self, reason: Reason, text: &str) {
+        lock(&self.note).get_or_insert_with(|| Poison {
+            reason,
+            text: text.to_owned(),
+        });
+        self.verdict.fetch_or(POISONED, Ordering::Release);
+        self.header().poison(reason, text);
+        self.wake_everyone();
+    }
+
+    /// The verdict on a peer that wrote nonsense.
+    pub(crate) fn corrupt(&self, source: Fault) -> Error {
+        self.poison(Reason::Corrupt, &source.to_string());
+        Error::Corrupt {
+            ring: self.ring(),
+            source,
+        }
+    }
+
+    fn wake_everyone(&self) {
+        self.header().frames.ring_all();
+        self.header().room.ring_all();
+    }
+
+    fn own_index(&self) -> &AtomicU64 {
+        match self.side {
+            Side::Producer => &self.header().head.0,
+            Side::Consumer => &self.header().tail.0,
+        }
+    }
+
+    fn own_bell(&self) -> &Bell {
+        match self.side {
+            Side::Producer => &self.header().room,
+            Side::Consumer => &self.header().frames,
+        }
+    }
+
+    fn other_bell(&self) -> &Bell {
+        match self.side {
+            Side::Producer => &self.header().frames,
+            Side::Consumer => &self.header().room,
+        }
+    }
+}
+
+/// A hold on a ring by which any thread of this process can end it while another waits in it.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) end: Arc<End>,
+}
+
+impl Handle {
+    /// Ends the ring for both ends at once: every wait in it, in either process, returns [`Error::Poisoned`]. The
+    /// first note stays; `text` is cut after 240 bytes.
+    pub fn poison(&self, reason: Reason, text: &str) {
+        self.end.poison(reason, text);
+    }
+
+    /// Closes this end in good order: nothing more is sent, or nothing more is read.
+    pub fn close(&self) {
+        self.end.close();
+    }
+
+    /// Fails if the ring is closed by either end or poisoned.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Poisoned`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.end
+            .check(self.end.state(), PRODUCER_CLOSED | CONSUMER_CLOSED)
+    }
+
+    /// The ring's name, the last part of its path.
+    pub fn name(&self) -> &str {
+        self.end.name.as_str()
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handle({} of {})", self.end.side, self.end.name.as_str())
+    }
+}

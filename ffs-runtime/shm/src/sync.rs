@@ -1,0 +1,20 @@
+//! Atomics, locks and the sleep of a thread: std's and the kernel's, or loom's under `--cfg loom`.
+//!
+//! The ring is written against these names only, so that `tests/loom.rs` explores the very code that runs.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+};
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+/// Locks; a thread that panicked while it held the lock left nothing half done that a ring could not bear.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
