@@ -47,12 +47,13 @@ pub struct Body {
     kept: Vec<u8>,
     /// What was really sent.
     pub length: Bytes,
+    too_long: bool,
 }
 
 impl Body {
-    /// Whether it was longer than allowed.
+    /// Whether it was longer than allowed. Of a body just above the limit all may have been kept.
     pub fn is_cut(&self) -> bool {
-        self.length.0 != self.kept.len() as u64
+        self.too_long
     }
 
     /// UTF-8, with replacement characters for what was cut in the middle (C-31).
@@ -62,7 +63,11 @@ impl Body {
 
     /// Length in UTF-16 units; of a cut body in bytes (C-33).
     pub fn units(&self) -> u64 {
-        if self.is_cut() { self.length.0 } else { self.text().encode_utf16().count() as u64 }
+        if self.is_cut() {
+            self.length.0
+        } else {
+            self.text().encode_utf16().count() as u64
+        }
     }
 }
 
@@ -96,7 +101,11 @@ pub async fn post(
 ) -> Exchange {
     let (began, clock) = (SystemTime::now(), Instant::now());
     let outcome = tokio::time::timeout(limit, exchange(address, path, body, kept, connect)).await;
-    Exchange { began, took: clock.elapsed(), outcome: outcome.unwrap_or(Outcome::TimedOut) }
+    Exchange {
+        began,
+        took: clock.elapsed(),
+        outcome: outcome.unwrap_or(Outcome::TimedOut),
+    }
 }
 
 async fn exchange(address: &Address, path: &str, body: Chunk, kept: BodyLimit, connect: Connect) -> Outcome {
@@ -122,7 +131,7 @@ async fn patiently<S, F: Future<Output = std::io::Result<S>>>(
     let mut pause = FIRST_PAUSE;
     loop {
         match open().await {
-            Err(error) if connect == Connect::Patiently && may_come(error.kind()) => {
+            Err(error) if is_worth_waiting(error.kind(), connect) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -131,16 +140,24 @@ async fn patiently<S, F: Future<Output = std::io::Result<S>>>(
     }
 }
 
-/// Nobody listens yet, or the route is not there yet.
-fn may_come(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NotFound)
+fn is_worth_waiting(error: ErrorKind, connect: Connect) -> bool {
+    match error {
+        // Nobody listens yet, or the route is not there yet.
+        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NotFound => {
+            connect == Connect::Patiently
+        }
+        // A Unix socket at which too many wait.
+        ErrorKind::WouldBlock => true,
+        _ => false,
+    }
 }
 
 async fn send<S>(stream: S, host: &str, path: &str, body: Chunk, kept: BodyLimit) -> Outcome
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await else {
+    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await
+    else {
         return Outcome::Broken;
     };
     let request = Request::post(path)
@@ -173,23 +190,312 @@ async fn read(response: hyper::Response<Incoming>, limit: BodyLimit) -> Outcome 
         return Outcome::NoResponse;
     }
     let announced = response.headers().get(header::CONTENT_LENGTH);
-    let announced: Option<u64> = announced.and_then(|value| value.to_str().ok()).and_then(|n| n.parse().ok());
+    let announced: Option<u64> = announced
+        .and_then(|value| value.to_str().ok())
+        .and_then(|n| n.parse().ok());
+    let [most, cut] = [limit.most, limit.cut].map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX));
     let mut body = response.into_body();
     let (mut kept, mut length) = (Vec::new(), 0_u64);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Outcome::Broken };
         let Ok(chunk) = frame.into_data() else { continue };
         length += chunk.len() as u64;
-        let room = usize::try_from(limit.most.0).unwrap_or(usize::MAX).saturating_sub(kept.len());
+        let room = most.max(cut).saturating_sub(kept.len());
         kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         // A body of known length need not be read to its end to know how long it is.
-        if length > limit.most.0 && announced.is_some() {
-            length = announced.unwrap_or(length);
+        if let Some(announced) = announced.filter(|n| *n > limit.most.0 && kept.len() >= cut) {
+            length = announced;
             break;
         }
     }
-    if length > limit.most.0 {
-        kept.truncate(usize::try_from(limit.cut.0).unwrap_or(usize::MAX));
+    let too_long = length > limit.most.0;
+    if too_long {
+        kept.truncate(cut);
     }
-    Outcome::Response { status, body: Body { kept, length: Bytes(length) }, timing }
+    Outcome::Response {
+        status,
+        body: Body {
+            kept,
+            length: Bytes(length),
+            too_long,
+        },
+        timing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    const LONG: Duration = Duration::from_secs(60);
+    const LIMIT: BodyLimit = BodyLimit {
+        most: Bytes(10),
+        cut: Bytes(4),
+    };
+
+    #[tokio::test]
+    async fn a_request_is_whole_compact_and_has_a_connection_of_its_own() {
+        let server = Server::answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+        let mut requests = Vec::new();
+        for _ in 0..2 {
+            let exchange = server.post("/init", "{\"value\":{}}", Connect::Once).await;
+            assert!(
+                matches!(exchange.outcome, Outcome::Response { status: 200, .. }),
+                "{exchange:?}"
+            );
+            requests.push(server.request().await);
+        }
+        assert_eq!(server.connections(), 2);
+        for request in requests {
+            let (head, body) = request.split_once("\r\n\r\n").expect("a whole head");
+            let head = head.to_lowercase();
+            assert!(head.starts_with("post /init http/1.1\r\n"), "{head}");
+            for line in [
+                "content-type: application/json",
+                "accept: application/json",
+                "content-length: 12",
+            ] {
+                assert!(head.contains(line), "{line} in {head}");
+            }
+            assert!(!head.contains("chunked"), "{head}");
+            assert_eq!(body, "{\"value\":{}}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_as_good() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("proxy");
+        let listener = UnixListener::bind(&path).expect("bound");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            read_request(&mut stream).await;
+            let answer = b"HTTP/1.1 200 OK\r\nFFS-Timing: {\"lanes\":[]}\r\nContent-Length: 2\r\n\r\n{}";
+            stream.write_all(answer).await.expect("answered");
+        });
+        let exchange = post(
+            &Address::Unix(path),
+            "/run",
+            "{}".into(),
+            LONG,
+            LIMIT,
+            Connect::Once,
+        )
+        .await;
+        let Outcome::Response { timing, body, .. } = exchange.outcome else {
+            panic!("{exchange:?}")
+        };
+        assert_eq!((timing.as_deref(), &*body.text()), (Some("{\"lanes\":[]}"), "{}"));
+    }
+
+    #[tokio::test]
+    async fn a_body_of_exactly_the_limit_is_whole() {
+        let (body, is_cut) = body_of(b"Content-Length: 10\r\n\r\n0123456789", LIMIT).await;
+        assert_eq!(
+            (&*body.text(), body.length, is_cut),
+            ("0123456789", Bytes(10), false)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_longer_body_is_cut_and_its_length_known_however_it_is_sent() {
+        for answer in [
+            &b"Content-Length: 11\r\n\r\n0123456789a"[..],
+            b"Transfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n5\r\n6789a\r\n0\r\n\r\n",
+            b"Connection: close\r\n\r\n0123456789a",
+        ] {
+            let (body, is_cut) = body_of(answer, LIMIT).await;
+            assert_eq!((&*body.text(), body.length, is_cut), ("0123", Bytes(11), true));
+            assert_eq!(body.units(), 11);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fits_into_the_cut_is_kept_though_it_is_too_long() {
+        let limit = BodyLimit {
+            most: Bytes(3),
+            cut: Bytes(8),
+        };
+        let (body, is_cut) = body_of(b"Content-Length: 5\r\n\r\n01234", limit).await;
+        assert_eq!((&*body.text(), body.length, is_cut), ("01234", Bytes(5), true));
+    }
+
+    #[tokio::test]
+    async fn a_character_cut_in_the_middle_is_replaced() {
+        let (body, _) = body_of("Content-Length: 13\r\n\r\nab€€€cd".as_bytes(), LIMIT).await;
+        assert_eq!(body.text(), "ab\u{fffd}");
+        let (body, _) = body_of("Content-Length: 7\r\n\r\na€€".as_bytes(), LIMIT).await;
+        assert_eq!((&*body.text(), body.units()), ("a€€", 3));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_entity_or_none_at_all_is_no_response() {
+        for answer in [&b"HTTP/1.1 204 No Content\r\n\r\n"[..], b""] {
+            let server = Server::answer(answer).await;
+            let exchange = server.post("/run", "{}", Connect::Patiently).await;
+            assert!(matches!(exchange.outcome, Outcome::NoResponse), "{exchange:?}");
+            assert_eq!(server.connections(), 1, "it is not sent again");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_stops_half_way_is_broken_and_not_asked_for_again() {
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"[..],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n012",
+            b"SSH-2.0-OpenSSH\r\n\r\n",
+        ] {
+            let server = Server::answer(answer).await;
+            let exchange = server.post("/run", "{}", Connect::Patiently).await;
+            assert!(matches!(exchange.outcome, Outcome::Broken), "{exchange:?}");
+            assert_eq!(server.connections(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_still_starting_is_waited_for() {
+        let address = free_address().await;
+        let to = Address::Tcp(address);
+        let exchange = post(&to, "/init", "{}".into(), LONG, LIMIT, Connect::Patiently);
+        tokio::pin!(exchange);
+        assert!(exchange.as_mut().now_or_never().is_none(), "nobody listens yet");
+        let listener = TcpListener::bind(address).await.expect("still free");
+        let _server = Server::on(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let exchange = exchange.await;
+        assert!(
+            matches!(exchange.outcome, Outcome::Response { status: 200, .. }),
+            "{exchange:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_may_not_wait_is_told_that_nobody_listens() {
+        let to = Address::Tcp(free_address().await);
+        let exchange = post(&to, "/run", "{}".into(), LONG, LIMIT, Connect::Once).await;
+        assert!(matches!(exchange.outcome, Outcome::Refused), "{exchange:?}");
+        let to = Address::Unix("/nonexistent/proxy".into());
+        let exchange = post(&to, "/run", "{}".into(), LONG, LIMIT, Connect::Once).await;
+        assert!(matches!(exchange.outcome, Outcome::Refused), "{exchange:?}");
+    }
+
+    #[tokio::test]
+    async fn the_limit_holds_for_all_of_an_exchange() {
+        let limit = Duration::from_millis(50);
+        let nobody = Address::Tcp(free_address().await);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let trickle = Address::Tcp(listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .await;
+            while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        for to in [nobody, trickle] {
+            let exchange = post(&to, "/run", "{}".into(), limit, LIMIT, Connect::Patiently).await;
+            assert!(matches!(exchange.outcome, Outcome::TimedOut), "{exchange:?}");
+            assert!(exchange.took >= limit);
+        }
+    }
+
+    async fn body_of(answer: &[u8], limit: BodyLimit) -> (Body, bool) {
+        let server = Server::answer(&[b"HTTP/1.1 200 OK\r\n", answer].concat()).await;
+        let to = Address::Tcp(server.address);
+        let exchange = post(&to, "/run", "{}".into(), LONG, limit, Connect::Once).await;
+        let Outcome::Response { body, .. } = exchange.outcome else {
+            panic!("{exchange:?}")
+        };
+        let is_cut = body.is_cut();
+        (body, is_cut)
+    }
+
+    async fn free_address() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        listener.local_addr().expect("bound")
+    }
+
+    /// Reads one request a connection, answers with fixed bytes and closes.
+    struct Server {
+        address: SocketAddr,
+        connections: Arc<AtomicUsize>,
+        requests: tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<String>>,
+    }
+
+    impl Server {
+        async fn answer(answer: &[u8]) -> Self {
+            Self::on(
+                TcpListener::bind("127.0.0.1:0").await.expect("a free port"),
+                answer,
+            )
+        }
+
+        fn on(listener: TcpListener, answer: &[u8]) -> Self {
+            let address = listener.local_addr().expect("bound");
+            let connections = Arc::new(AtomicUsize::new(0));
+            let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
+            let (answer, count) = (answer.to_vec(), Arc::clone(&connections));
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let _ = sender.send(read_request(&mut stream).await);
+                    // The client may have read enough.
+                    let _ = stream.write_all(&answer).await;
+                }
+            });
+            Self {
+                address,
+                connections,
+                requests: tokio::sync::Mutex::new(requests),
+            }
+        }
+
+        async fn post(&self, path: &str, body: &'static str, connect: Connect) -> Exchange {
+            post(
+                &Address::Tcp(self.address),
+                path,
+                body.into(),
+                LONG,
+                LIMIT,
+                connect,
+            )
+            .await
+        }
+
+        async fn request(&self) -> String {
+            self.requests.lock().await.recv().await.expect("the server runs")
+        }
+
+        fn connections(&self) -> usize {
+            self.connections.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Head and body, by Content-Length.
+    async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "));
+                if body.len() >= length.and_then(|n| n.parse().ok()).unwrap_or(0) {
+                    return text;
+                }
+            }
+            let mut chunk = [0; 1024];
+            match stream.read(&mut chunk).await {
+                Ok(n) if n > 0 => bytes.extend_from_slice(&chunk[..n]),
+                _ => return text,
+            }
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! An engine starts what it is told to start and says how it ended. Which container runs what is
 //! decided elsewhere.
 
+pub mod action_proxy;
+
 use async_trait::async_trait;
 use proto::id::{InstanceId, SliceUuid};
 use proto::unit::Bytes;
