@@ -108,6 +108,18 @@ pub struct Exit {
     pub out_of_memory: bool,
 }
 
+impl std::fmt::Display for Exit {
+    /// `the container ended with signal 9`: part of a sentence that users see.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.out_of_memory, self.signal, self.code) {
+            (true, _, _) => f.write_str("the container was killed because it exceeded its memory"),
+            (false, Some(signal), _) => write!(f, "the container ended with signal {signal}"),
+            (false, None, Some(code)) => write!(f, "the container ended with code {code}"),
+            (false, None, None) => f.write_str("the container ended"),
+        }
+    }
+}
+
 /// What one activation wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logs {
@@ -176,6 +188,10 @@ pub trait ContainerEngine: Send + Sync + std::fmt::Debug {
 
     /// What was written since the last call.
     async fn logs(&self, id: &ContainerId, request: LogRequest) -> Logs;
+
+    /// Who a lane runs as that is told to run as `uid`; none: the daemon's own user, for want of
+    /// permission to change it. Files of the config layer belong to that user.
+    fn lane_owner(&self, uid: u32) -> Option<u32>;
 
     /// A tmpfs of its own for one instance, readable by `uid` alone.
     async fn create_shared_memory(
