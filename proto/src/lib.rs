@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod json;
 pub mod id;
 pub mod unit;
 pub mod whisk;

@@ -6,7 +6,7 @@
 mod difference;
 
 use proto::decode::decode;
-use proto::ffs;
+use proto::{ffs, whisk};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -26,6 +26,20 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Kind {
+    /// What arrives on topic invokerN.
+    Activation,
+    /// Signs of life on topic health.
+    Ping,
+    /// Answers on topic completedC: result, completion, or both.
+    Ack,
+    /// User events on topic events.
+    Event,
+    /// The document of an action in CouchDB.
+    Action,
+    /// The document of an activation in CouchDB.
+    Record,
+    /// The document of a subject, or of a namespace's limits, in CouchDB.
+    Auth,
     /// Ours: a function's components and edges, dag.json.
     Dag,
     /// Ours: times and memory of components, profile.json.
@@ -86,6 +100,13 @@ fn recode(kind: Kind, text: &[u8]) -> Result<Vec<u8>, String> {
         return Err(format!("not UTF-8 from byte {} on", error.valid_up_to() + 1));
     }
     match kind {
+        Kind::Activation => through::<whisk::activation_message::ActivationMessage>(text),
+        Kind::Ping => through::<whisk::ping::PingMessage>(text),
+        Kind::Ack => through::<whisk::acknowledgement::Acknowledgement>(text),
+        Kind::Event => through::<whisk::event::EventMessage>(text),
+        Kind::Action => through::<whisk::action::ActionDocument>(text),
+        Kind::Record => through::<whisk::record::Record>(text),
+        Kind::Auth => through::<whisk::subject::AuthDocument>(text),
         Kind::Dag => through::<ffs::dag::DagDocument>(text),
         Kind::Profile => through::<ffs::profile::ProfileDocument>(text),
         Kind::Ranking => through::<ffs::ranking::RankingDocument>(text),

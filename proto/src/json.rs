@@ -1,0 +1,162 @@
+//! A JSON text that passes through: arguments and results are the user's, not ours.
+
+use crate::decode::{DecodeError, decode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::fmt;
+use std::sync::Arc;
+
+/// One JSON value as it was written: numbers keep every digit, strings every escape (M-03).
+///
+/// Cheap to clone. Always on one line, because some runtimes read a request's body by lines.
+/// Equal to another if both stand for the same value.
+#[derive(Clone)]
+pub struct Json(Arc<RawValue>);
+
+impl Json {
+    /// # Errors
+    /// The text is not one JSON value.
+    pub fn parse(text: &str) -> Result<Self, DecodeError> {
+        decode::<Self>(text.as_bytes())
+    }
+
+    pub fn empty_object() -> Self {
+        Self::from(&Value::Object(serde_json::Map::new()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    pub fn is_object(&self) -> bool {
+        self.as_str().starts_with('{')
+    }
+
+    pub fn is_array(&self) -> bool {
+        self.as_str().starts_with('[')
+    }
+
+    pub fn is_null(&self) -> bool {
+        self.as_str() == "null"
+    }
+
+    /// The value as a `T`.
+    ///
+    /// # Errors
+    /// It is not a `T`; as a [`Value`], it is nested deeper than 128 or has half a surrogate pair.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        decode(self.as_str().as_bytes())
+    }
+
+    /// The members of an object in the order in which they stand; `None` for anything else.
+    pub fn members(&self) -> Option<Vec<(String, Json)>> {
+        self.decode::<Members>().ok().map(|members| members.0)
+    }
+
+    /// The member of that name, where this is an object that has one (the last, if several).
+    pub fn member(&self, name: &str) -> Option<Json> {
+        let mut members = self.members()?.into_iter().rev();
+        members.find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// An object of these members in this order.
+    pub fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a Json)>) -> Self {
+        let mut text = String::from("{");
+        for (name, value) in members {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&Value::from(name).to_string());
+            text.push(':');
+            text.push_str(value.as_str());
+        }
+        text.push('}');
+        Self::valid(text)
+    }
+
+    fn valid(text: String) -> Self {
+        Self::from(RawValue::from_string(text).expect("written by a serializer"))
+    }
+}
+
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Self {
+        Self::valid(value.to_string())
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self::from(&value)
+    }
+}
+
+impl From<Box<RawValue>> for Json {
+    fn from(raw: Box<RawValue>) -> Self {
+        if !raw.get().contains(['\n', '\r']) {
+            return Self(raw.into());
+        }
+        // Inside strings they are escaped, so these stand between tokens.
+        let text = raw.get().replace(['\n', '\r'], "");
+        Self(RawValue::from_string(text).map_or_else(|_| raw.into(), Into::into))
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+            || matches!((self.decode::<Value>(), other.decode::<Value>()), (Ok(a), Ok(b)) if a == b)
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+struct Members(Vec<(String, Json)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> serde::de::Visitor<'de> for MembersVisitor {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Members(members))
+    }
+}

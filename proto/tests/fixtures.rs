@@ -1,0 +1,106 @@
+//! Every recorded message and document comes out as it went in, number texts included.
+
+mod recorded;
+
+use proto::decode::decode;
+use proto::whisk::acknowledgement::Acknowledgement;
+use proto::whisk::action::ActionDocument;
+use proto::whisk::activation_message::ActivationMessage;
+use proto::whisk::event::EventMessage;
+use proto::whisk::ping::PingMessage;
+use proto::whisk::record::Record;
+use proto::whisk::subject::AuthDocument;
+use recorded::Recorded;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+#[test]
+fn every_recorded_activation_message_comes_out_as_it_went_in() {
+    for message in recorded::all("wire/invoker0") {
+        if message.label == "direct-absent-optional" {
+            assert!(
+                decode::<ActivationMessage>(&message.bytes).is_err(),
+                "initArgs is required (M-01)"
+            );
+            continue;
+        }
+        goes_through::<ActivationMessage>(&message);
+    }
+}
+
+#[test]
+fn every_recorded_ack_comes_out_as_the_same_bytes() {
+    for message in recorded::all("wire/completed0") {
+        let encoded = goes_through::<Acknowledgement>(&message);
+        assert_eq!(encoded, message.text(), "{}", message.label);
+    }
+}
+
+#[test]
+fn every_recorded_ping_comes_out_as_the_same_bytes() {
+    for message in recorded::all("wire/health") {
+        let encoded = goes_through::<PingMessage>(&message);
+        assert_eq!(encoded, message.text(), "{}", message.label);
+    }
+}
+
+#[test]
+fn every_recorded_event_comes_out_as_the_same_bytes() {
+    for message in recorded::all("wire/events") {
+        let encoded = goes_through::<EventMessage>(&message);
+        assert_eq!(encoded, message.text(), "{}", message.label);
+    }
+}
+
+#[test]
+fn every_recorded_record_comes_out_as_it_went_in() {
+    for document in recorded::all("db/activations") {
+        goes_through::<Record>(&document);
+    }
+}
+
+#[test]
+fn every_recorded_action_comes_out_as_it_went_in_and_other_entities_are_refused() {
+    for document in recorded::all("db/whisks") {
+        let value: Value = decode(&document.bytes).expect("JSON");
+        match value["entityType"].as_str() {
+            Some("action") => drop(goes_through::<ActionDocument>(&document)),
+            Some(other) => {
+                let error = decode::<ActionDocument>(&document.bytes)
+                    .expect_err(other)
+                    .to_string();
+                assert!(
+                    error.contains(&format!(
+                        "entityType: unknown variant `{other}`, expected `action`"
+                    )),
+                    "{error}"
+                );
+            }
+            None => panic!("{}: no entityType", document.label),
+        }
+    }
+}
+
+#[test]
+fn every_recorded_subject_comes_out_as_it_went_in() {
+    let documents = recorded::all("db/subjects");
+    for document in documents
+        .iter()
+        .filter(|document| !document.label.starts_with("view."))
+    {
+        goes_through::<AuthDocument>(document);
+    }
+}
+
+/// Decodes, encodes, compares as JSON values, and returns the encoding.
+fn goes_through<T: DeserializeOwned + Serialize>(recorded: &Recorded) -> String {
+    let document: T = decode(&recorded.bytes).unwrap_or_else(|error| panic!("{}: {error}", recorded.label));
+    let encoded = serde_json::to_string(&document).expect("a document can be encoded");
+    let (before, after): (Value, Value) = (
+        decode(&recorded.bytes).expect("JSON"),
+        decode(encoded.as_bytes()).expect("JSON"),
+    );
+    assert_eq!(before, after, "{}", recorded.label);
+    encoded
+}
