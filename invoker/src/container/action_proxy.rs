@@ -231,7 +231,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, UnixListener};
+    use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
     const LONG: Duration = Duration::from_secs(60);
     const LIMIT: BodyLimit = BodyLimit {
@@ -360,13 +360,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_still_starting_is_waited_for() {
-        let address = free_address().await;
-        let to = Address::Tcp(address);
+        let starting = not_listening();
+        let to = Address::Tcp(starting.local_addr().expect("bound"));
         let exchange = post(&to, "/init", "{}".into(), LONG, LIMIT, Connect::Patiently);
         tokio::pin!(exchange);
         assert!(exchange.as_mut().now_or_never().is_none(), "nobody listens yet");
-        let listener = TcpListener::bind(address).await.expect("still free");
-        let _server = Server::on(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let _server = Server::on(
+            starting.listen(8).expect("bound"),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        );
         let exchange = exchange.await;
         assert!(
             matches!(exchange.outcome, Outcome::Response { status: 200, .. }),
@@ -376,7 +378,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_may_not_wait_is_told_that_nobody_listens() {
-        let to = Address::Tcp(free_address().await);
+        let socket = not_listening();
+        let to = Address::Tcp(socket.local_addr().expect("bound"));
         let exchange = post(&to, "/run", "{}".into(), LONG, LIMIT, Connect::Once).await;
         assert!(matches!(exchange.outcome, Outcome::Refused), "{exchange:?}");
         let to = Address::Unix("/nonexistent/proxy".into());
@@ -387,11 +390,13 @@ mod tests {
     #[tokio::test]
     async fn the_limit_holds_for_all_of_an_exchange() {
         let limit = Duration::from_millis(50);
-        let nobody = Address::Tcp(free_address().await);
+        let socket = not_listening();
+        let nobody = Address::Tcp(socket.local_addr().expect("bound"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let trickle = Address::Tcp(listener.local_addr().expect("bound"));
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
+            read_request(&mut stream).await;
             let _ = stream
                 .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                 .await;
@@ -417,9 +422,13 @@ mod tests {
         (body, is_cut)
     }
 
-    async fn free_address() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        listener.local_addr().expect("bound")
+    /// A port that nobody else can have, and at which nobody listens.
+    fn not_listening() -> TcpSocket {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .expect("a free port");
+        socket
     }
 
     /// Reads one request a connection, answers with fixed bytes and closes.
