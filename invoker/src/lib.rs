@@ -15,4 +15,5 @@ pub mod pipeline;
 pub mod container;
 pub mod bus;
 pub mod store;
+pub mod config;
 pub mod group_commit;
