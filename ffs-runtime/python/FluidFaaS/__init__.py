@@ -1,0 +1,59 @@
+"""FluidFaaS: serverless functions made of several neural networks.
+
+    import FluidFaaS as FFS
+
+    class Segment(FFS.Module):
+        def load(self): ...
+        def forward(self, image): ...
+
+    class MyFunction(FFS.FFaaS):
+        def defDAG(self, image):
+            return Classify.reg(self, Segment.reg(self, image))
+
+    main = FFS.entry(MyFunction)
+
+`main(dict) -> dict` is an OpenWhisk action like any other. On a node with ffs-invoker the networks
+are spread over whatever slices of its GPUs are free.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .entries import Entry, entry, function
+    from .errors import DefinitionError, FluidFaaSError, InputError, PipelineError, ValueTypeError
+    from .ffaas import BUILDDAG, RUN, Context, FFaaS
+    from .module import Module
+    from .onnx import onnx_session
+    from .tensors import dim, tensor
+
+# Loaded when first asked for: a plain action pays neither for NumPy nor for the rest.
+_HOMES = {
+    "Entry": "entries", "entry": "entries", "function": "entries",
+    "BUILDDAG": "ffaas", "RUN": "ffaas", "Context": "ffaas", "FFaaS": "ffaas",
+    "Module": "module", "dim": "tensors", "tensor": "tensors", "onnx_session": "onnx",
+    "DefinitionError": "errors", "FluidFaaSError": "errors", "InputError": "errors",
+    "PipelineError": "errors", "ValueTypeError": "errors",
+}  # fmt: skip
+
+__all__ = [
+    "BUILDDAG", "RUN", "Context", "DefinitionError", "Entry", "FFaaS", "FluidFaaSError", "InputError",
+    "Module", "PipelineError", "ValueTypeError", "dim", "entry", "function", "onnx_session", "tensor",
+]  # fmt: skip
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
