@@ -5,6 +5,7 @@ mod recorded;
 use proto::decode::decode;
 use proto::whisk::acknowledgement::Acknowledgement;
 use proto::whisk::action::ActionDocument;
+use proto::whisk::action_proxy::{InitBody, RunBody};
 use proto::whisk::activation_message::ActivationMessage;
 use proto::whisk::event::EventMessage;
 use proto::whisk::ping::PingMessage;
@@ -90,6 +91,27 @@ fn every_recorded_subject_comes_out_as_it_went_in() {
         .filter(|document| !document.label.starts_with("view."))
     {
         goes_through::<AuthDocument>(document);
+    }
+}
+
+#[test]
+fn c_04_and_c_05_recorded_requests_come_out_as_they_went_in() {
+    for recorded in recorded::all("container-http") {
+        let outer: Value = decode(&recorded.bytes).expect("JSON");
+        let body = |name: &str| outer[name]["body"].as_str().expect("a body").to_owned();
+        let (init, run) = (body("init"), body("run"));
+        let read: InitBody<'_> = serde_json::from_str(&init).expect("readable");
+        assert_eq!(
+            serde_json::to_value(&read).expect("encodes"),
+            decode::<Value>(init.as_bytes()).expect("JSON")
+        );
+        let read: RunBody = decode(run.as_bytes()).expect("readable");
+        assert_eq!(
+            serde_json::to_string(&read).expect("encodes"),
+            run,
+            "{}",
+            recorded.label
+        );
     }
 }
 

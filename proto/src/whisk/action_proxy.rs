@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for RunBody {
 /// Answer of a container that failed: `{"error": …}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    pub error: Value,
+    pub error: Json,
 }
 
 /// What the container learns about an activation, besides the arguments (C-07): members of `/run`.
