@@ -1,6 +1,7 @@
 //! What is to be done: each with the reason for it, which prints as one sentence.
 
 use crate::decision::Decision;
+use crate::fault::Blame;
 use crate::reason::{Assigned, Refusal, RemovalReason, StartReason, StopReason};
 use crate::work::{ActionRevision, ContainerNumber, FunctionKey, Saved};
 use proto::ffs::assignment::AssignmentDocument;
@@ -10,6 +11,8 @@ use proto::ffs::profile::ProfileDocument;
 use proto::ffs::ranking::RankingDocument;
 use proto::id::{ActivationId, InstanceId, ProfileName, SliceUuid};
 use proto::unit::Bytes;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// Something to carry out. What comes of it returns as an event; the scheduler does not wait.
@@ -112,4 +115,109 @@ pub enum Purpose {
     Action { activation: ActivationId },
     /// No action yet: a stem cell of this kind, with the image of the manifest.
     StemCell { kind: String },
+}
+
+impl fmt::Display for Command {
+    /// One line for logs and tests: what, about which, and why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build {
+                function,
+                example,
+                memory,
+            } => {
+                write!(
+                    f,
+                    "build the DAG of {function} with the arguments of {example} in {memory}"
+                )
+            }
+            Self::Profile {
+                function,
+                slice,
+                kind,
+                example,
+                memory,
+                ..
+            } => write!(
+                f,
+                "measure {function} on {kind} {slice} with the arguments of {example} in {memory}"
+            ),
+            Self::Save(saved) => {
+                let kinds = saved
+                    .profile
+                    .iter()
+                    .flat_map(|profile| profile.components.values());
+                let kinds: BTreeSet<&str> = kinds
+                    .flat_map(|component| component.by_mig.keys())
+                    .map(ProfileName::as_str)
+                    .collect();
+                let kinds: Vec<&str> = kinds.into_iter().collect();
+                write!(
+                    f,
+                    "save {}: its DAG and times on [{}]",
+                    saved.function,
+                    kinds.join(", ")
+                )
+            }
+            Self::Start(start) => {
+                let Start {
+                    instance,
+                    function,
+                    memory,
+                    because,
+                    ..
+                } = start.as_ref();
+                write!(
+                    f,
+                    "start {instance} of {function} with {memory} a lane: {because}"
+                )
+            }
+            Self::Route { activation, instance } => write!(f, "route {activation} to {instance}"),
+            Self::Stop { instance, because } => write!(f, "stop {instance}: {because}"),
+            Self::StartContainer {
+                container,
+                purpose,
+                memory,
+                because,
+            } => write!(f, "start {container} with {memory} {purpose}: {because}"),
+            Self::Run {
+                activation,
+                container,
+                initialize,
+                may_return,
+                because,
+            } => {
+                let how = if *initialize { "initialize and run" } else { "run" };
+                let back = if *may_return { ", or have it back" } else { "" };
+                write!(f, "{how} {activation} in {container}{back}: {because}")
+            }
+            Self::Pause { container } => write!(f, "pause {container}"),
+            Self::Resume { container } => write!(f, "resume {container}"),
+            Self::RemoveContainer {
+                container,
+                paused,
+                because,
+            } => {
+                let paused = if *paused { "paused " } else { "" };
+                write!(f, "remove {paused}{container}: {because}")
+            }
+            Self::Refuse { activation, because } => {
+                let blame = match because.fault().blame {
+                    Blame::Application => "application error",
+                    Blame::Developer => "developer error",
+                    Blame::Whisk => "whisk error",
+                };
+                write!(f, "refuse {activation}, {blame}: {because}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Action { activation } => write!(f, "for {activation}"),
+            Self::StemCell { kind } => write!(f, "as a stem cell of {kind}"),
+        }
+    }
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 pub struct Decision {
     /// Milliseconds since the daemon's start.
     pub at: Instant,
-    /// `build`, `profile`, `start`, `stop`, `wait`, `refuse`.
     pub what: What,
     /// The function it is about, as people write it.
     pub function: String,
@@ -36,6 +35,8 @@ pub enum What {
     Stop,
     Wait,
     Refuse,
+    /// The slices have changed, or could not be read.
+    Inventory,
 }
 
 /// An alternative that was not taken.
@@ -44,6 +45,20 @@ pub struct Rejected {
     /// Key of the partition.
     pub key: String,
     pub because: String,
+}
+
+impl Decision {
+    pub(crate) fn new(at: Instant, what: What, function: String, because: String) -> Self {
+        Self {
+            at,
+            what,
+            function,
+            instance: None,
+            chosen: None,
+            because,
+            rejected: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Display for Decision {

@@ -9,27 +9,42 @@
 //! profile.json ─► Profile ─┴─► enumerate ─► rank ─┐    once per revision
 //! migs.json ─► FreeSlices ────────────────────────┴─► place ─► assign ─► assignment.json
 //! ```
+//! Around them is one state machine, [`Scheduler`], which owns the ordinary containers and the
+//! pipelines, because they share one budget of memory. A module uses only modules below it.
 #![forbid(unsafe_code)]
 
-pub mod free;
-pub mod dag;
-pub mod profile;
-pub mod partition;
-pub mod ranking;
-pub mod rejection;
-pub mod placement;
-pub mod assignment;
-
+pub mod scheduler;
+pub mod view;
+mod pipelines;
+mod containers;
+mod step;
+mod job;
 pub mod event;
 pub mod command;
 pub mod reason;
+mod knowledge;
 pub mod decision;
+pub mod instance;
+pub mod hotness;
+pub mod slices;
+pub mod memory;
+pub mod policy;
+pub mod assignment;
+pub mod placement;
+pub mod rejection;
+pub mod ranking;
+pub mod partition;
+pub mod profile;
+pub mod dag;
+pub mod free;
 pub mod settings;
 pub mod work;
 pub mod fault;
 pub mod instant;
 
 pub use command::Command;
+pub use containers::PoolCounts;
 pub use event::Event;
 pub use instant::Instant;
+pub use scheduler::Scheduler;
 pub use settings::Settings;

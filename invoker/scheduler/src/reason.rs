@@ -159,6 +159,10 @@ pub enum StopReason {
     },
     /// An activation outlived its deadline in it, or broke it otherwise.
     Spoiled,
+    /// It does not take activations, or loses them.
+    Unreachable {
+        because: String,
+    },
     ShuttingDown,
 }
 
@@ -176,6 +180,7 @@ impl fmt::Display for StopReason {
             Self::SliceFenced { slice } => write!(f, "slice {slice} is gone or reports errors"),
             Self::LaneDied { lane, because } => write!(f, "lane {lane} died: {because}"),
             Self::Spoiled => f.write_str("an activation left it unusable"),
+            Self::Unreachable { because } => write!(f, "it does not take or loses work: {because}"),
             Self::ShuttingDown => f.write_str("the invoker is shutting down"),
         }
     }

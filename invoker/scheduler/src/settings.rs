@@ -26,6 +26,8 @@ pub struct Settings {
     /// An activation that waits for memory may be overtaken for this long by others that find a
     /// warm container (L-36).
     pub overtaking: Duration,
+    /// A pipeline that waits for memory keeps younger activations from it for this long.
+    pub claim: Duration,
     /// Containers that may fail to take one activation (C-45).
     pub tries: u32,
 
@@ -53,6 +55,7 @@ impl Default for Settings {
             stem_cell_expirations: 100,
             removal_limit: Duration::from_secs(60),
             overtaking: Duration::from_secs(1),
+            claim: Duration::from_secs(10),
             tries: 3,
             policy: "fluidfaas".to_owned(),
             keep_alive: Duration::from_secs(600),

@@ -1,0 +1,472 @@
+//! Which instance serves an activation, and when another one is started for it.
+//!
+//! All functions that wait are looked at, those without an instance first, then those of the
+//! namespace that holds fewer slices, then the one whose activation came first.
+
+use super::function::Function;
+use super::{Instance, Pipelines, listed};
+use crate::assignment::{AssignOptions, assign, in_flight_limit};
+use crate::command::{Command, Start};
+use crate::containers::Pool;
+use crate::decision::{Decision, What};
+use crate::fault::Fault;
+use crate::free::FreeSlices;
+use crate::instance::{Happening, State};
+use crate::knowledge::{Graph, Ranked};
+use crate::placement::Placement;
+use crate::reason::{Refusal, StopReason, Waiting};
+use crate::slices::{Holder, Lease};
+use crate::step::Step;
+use crate::work::FunctionKey;
+use proto::ffs::assignment::Batch;
+use proto::id::InstanceId;
+use proto::unit::{Bytes, Millis};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+
+impl Pipelines {
+    pub(super) fn scale(&mut self, pool: &mut Pool, step: &mut Step<'_>) {
+        self.route(step);
+        let in_need = self.in_need();
+        let heads: BTreeSet<u64> = in_need
+            .iter()
+            .filter_map(|key| self.functions[key].head())
+            .collect();
+        self.blocked.retain(|arrival, _| heads.contains(arrival));
+        for key in in_need {
+            self.advance(&key, pool, step);
+        }
+        self.keep_least(step);
+    }
+
+    /// Gives activations to instances that have room, the one that is done soonest first.
+    fn route(&mut self, step: &mut Step<'_>) {
+        for (key, function) in &mut self.functions {
+            while !function.queue.is_empty()
+                && let Some(number) = soonest(&self.instances, key)
+                && let Some(job) = function.queue.pop_front()
+            {
+                let instance = self
+                    .instances
+                    .get_mut(&number)
+                    .expect("`soonest` names one that is there");
+                let activation = job.activation;
+                if let Ok((state, _)) = instance.state.clone().next(Happening::Routed, step.now) {
+                    instance.state = state;
+                }
+                instance.runs.insert(activation, job);
+                self.running.insert(activation, number);
+                function.waits = None;
+                step.say(Command::Route {
+                    activation,
+                    instance: instance.id.clone(),
+                });
+            }
+        }
+    }
+
+    /// Functions that wait, the fairest first.
+    fn in_need(&self) -> Vec<FunctionKey> {
+        let mut slices: BTreeMap<&str, usize> = BTreeMap::new();
+        for instance in self.instances.values() {
+            *slices.entry(&instance.function.namespace).or_default() += instance.slices().len();
+        }
+        let mut keys: Vec<_> = self
+            .functions
+            .iter()
+            .filter_map(|(key, function)| {
+                let held = slices.get(key.namespace.as_str()).copied().unwrap_or(0);
+                Some((self.live(key) > 0, held, function.head()?, key))
+            })
+            .collect();
+        keys.sort();
+        keys.into_iter().map(|(_, _, _, key)| key.clone()).collect()
+    }
+
+    /// Takes a function that waits one step further, if something is free for it.
+    fn advance(&mut self, key: &FunctionKey, pool: &mut Pool, step: &mut Step<'_>) {
+        let Some(knowledge) = self.knowledge.get_mut(&key.of) else {
+            return;
+        };
+        let Some(ledger) = &self.ledger else { return };
+        match knowledge.graph {
+            Graph::Unknown => return self.build(key, pool, step),
+            Graph::Building { .. } => return self.wait_for(key, Waiting::Build, step),
+            Graph::Known(..) => {}
+        }
+        let policy = self.functions[key].policy;
+        match knowledge.ranked(policy, ledger.kinds()) {
+            Ok(Some(ranked)) => self.start_one(key, &ranked, pool, step),
+            Ok(None) => self.measure(key, |this| this.not_measured(&key.of), pool, step),
+            Err(sentence) => {
+                let fault = Fault::developer(sentence);
+                self.refuse_all(key, &Refusal::NotBuilt { fault }, step);
+            }
+        }
+    }
+
+    /// Starts one more instance if the slices and the memory are free. A function without any may
+    /// make others go that are idle; one that only wants more may not.
+    fn start_one(&mut self, key: &FunctionKey, ranked: &Arc<Ranked>, pool: &mut Pool, step: &mut Step<'_>) {
+        let Some(ledger) = &self.ledger else { return };
+        let function = &self.functions[key];
+        let instances = self.live(key);
+        let starting = |i: &Instance| i.function == *key && i.state == State::Starting;
+        if instances >= function.most_instances() || self.instances.values().any(starting) {
+            return self.wait_for(key, Waiting::Turn { instances }, step);
+        }
+        let slo = function.slo(ranked);
+        let (policy, ranking) = (function.policy, &ranked.ranking);
+        let not_now = match policy.place(ranking, ledger.free(), slo) {
+            Ok(placement) => return self.start(key, ranked, placement, true, pool, step),
+            Err(no_placement) => no_placement,
+        };
+        if instances > 0 {
+            return self.wait_for(key, Waiting::Turn { instances }, step);
+        }
+        if let Err(never) = policy.place(ranking, ledger.empty(), slo) {
+            if let Err(too_large) = ranked.costs.check_fits(&ranked.graph, ledger.kinds()) {
+                let refusal = Refusal::ComponentTooLarge {
+                    component: too_large.component,
+                    needed: too_large.needs,
+                    largest: too_large.largest.map(|kind| (kind.profile, kind.memory)),
+                };
+                return self.refuse_all(key, &refusal, step);
+            }
+            let because = never.because(ranking);
+            return self.measure(key, |_| Refusal::NeverFits { because }, pool, step);
+        }
+        let because = not_now.because(ranking);
+        if self.could_measure(&key.of) {
+            return self.measure(key, |_| Refusal::NeverFits { because }, pool, step);
+        }
+        self.wait_for(key, Waiting::Slices { because }, step);
+        self.make_way(key, |free| policy.place(ranking, free, slo).is_ok(), step);
+    }
+
+    fn start(
+        &mut self,
+        key: &FunctionKey,
+        ranked: &Arc<Ranked>,
+        placement: Placement,
+        needed: bool,
+        pool: &mut Pool,
+        step: &mut Step<'_>,
+    ) {
+        let function = &self.functions[key];
+        let (each, lanes, budget) = (function.memory, placement.lanes.len(), step.memory.budget());
+        let memory = Bytes(each.0 * lanes as u64);
+        if memory > budget {
+            if needed && self.live(key) == 0 {
+                self.refuse_all(key, &Refusal::LanesAboveBudget { lanes, each, budget }, step);
+            }
+            return;
+        }
+        let arrival = function.head().filter(|_| needed);
+        if !self.take_memory(key, memory, arrival, pool, step) {
+            let missing = Bytes(memory.0.saturating_sub(step.memory.free().0));
+            let needed = memory;
+            return self.wait_for(key, Waiting::Memory { needed, missing }, step);
+        }
+        self.start_on(key, ranked, &placement, memory, step);
+    }
+
+    /// The slices are free and the memory is taken: there is nothing left that could go wrong.
+    fn start_on(
+        &mut self,
+        key: &FunctionKey,
+        ranked: &Arc<Ranked>,
+        placement: &Placement,
+        memory: Bytes,
+        step: &mut Step<'_>,
+    ) {
+        let Some(ledger) = &mut self.ledger else { return };
+        let function = &self.functions[key];
+        let id: InstanceId = format!("i-{}", self.numbered + 1)
+            .parse()
+            .expect("digits are valid in an id");
+        let slices: Vec<_> = placement
+            .lanes
+            .iter()
+            .map(|lane| lane.slice.uuid.clone())
+            .collect();
+        let holder = Holder::Instance(id.clone());
+        let Some(lease) = ledger.lease(&slices, &holder) else {
+            return step.memory.give(memory);
+        };
+        self.numbered += 1;
+        let slo = function.slo(ranked);
+        let on: Vec<String> = placement
+            .lanes
+            .iter()
+            .map(|lane| format!("{} {}", lane.slice.profile, lane.slice.uuid))
+            .collect();
+        let because = function.policy.because(&ranked.ranking, placement, slo);
+        let decision = self.log.push(Decision {
+            instance: Some(id.to_string()),
+            chosen: Some(format!("{} on {}", placement.key, on.join(", "))),
+            rejected: listed(&ranked.ranking, &placement.rejected),
+            ..Decision::new(step.now, What::Start, key.to_string(), because)
+        });
+        let assignment = assign(
+            &ranked.graph,
+            placement,
+            &AssignOptions {
+                instance: id.clone(),
+                epoch: 1,
+                policy: function.policy.name().to_owned(),
+                slo,
+                batch: Batch {
+                    max: 1,
+                    wait_ms: Millis(0.0),
+                },
+            },
+        );
+        self.instances.insert(
+            self.numbered,
+            Instance {
+                id: id.clone(),
+                function: key.clone(),
+                state: State::Starting,
+                lease: Some(lease),
+                memory,
+                leaving: false,
+                limit: in_flight_limit(placement.stages()) as usize,
+                runs: BTreeMap::new(),
+                key: placement.key.clone(),
+                bottleneck: placement.bottleneck,
+                used: step.now,
+            },
+        );
+        step.say(Command::Start(Box::new(Start {
+            instance: id,
+            function: key.clone(),
+            memory: function.memory,
+            assignment,
+            dag: Arc::clone(&ranked.dag),
+            profile: Arc::clone(&ranked.profile),
+            ranking: Arc::clone(&ranked.document),
+            migs: ledger.document(),
+            because: decision,
+        })));
+    }
+
+    /// Starts what `min_instances` asks for, as far as slices and memory are free.
+    fn keep_least(&mut self, step: &mut Step<'_>) {
+        let short: Vec<FunctionKey> = self
+            .functions
+            .iter()
+            .filter(|(key, f)| f.rests_until <= step.now && self.live(key) < f.least_instances())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in short {
+            let Some(ledger) = &self.ledger else { return };
+            let Some(knowledge) = self.knowledge.get_mut(&key.of) else {
+                continue;
+            };
+            let function = &self.functions[&key];
+            let Ok(Some(ranked)) = knowledge.ranked(function.policy, ledger.kinds()) else {
+                continue;
+            };
+            let slo = function.slo(&ranked);
+            for _ in self.live(&key)..function.least_instances() {
+                let function = &self.functions[&key];
+                let Some(ledger) = &self.ledger else { return };
+                let Ok(placement) = function.policy.place(&ranked.ranking, ledger.free(), slo) else {
+                    break;
+                };
+                let memory = Bytes(function.memory.0 * placement.lanes.len() as u64);
+                if !step.memory.take(memory) {
+                    self.wants_memory = true;
+                    break;
+                }
+                self.start_on(&key, &ranked, &placement, memory, step);
+            }
+        }
+    }
+
+    /// Takes memory if it is free and nobody came before. A function without an instance makes
+    /// idle containers and instances go for it, and younger claims wait meanwhile.
+    pub(super) fn take_memory(
+        &mut self,
+        key: &FunctionKey,
+        needed: Bytes,
+        arrival: Option<u64>,
+        pool: &mut Pool,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let arrival = arrival.unwrap_or(u64::MAX);
+        let is_first = pool.blocked().is_none_or(|(head, _)| arrival < head)
+            && self.claim(step).is_none_or(|claim| arrival <= claim.arrival);
+        if is_first && step.memory.take(needed) {
+            self.blocked.remove(&arrival);
+            return true;
+        }
+        self.wants_memory = true;
+        if self.live(key) == 0 {
+            self.blocked.entry(arrival).or_insert(step.now);
+            if is_first {
+                self.make_room(needed, pool, step);
+            }
+        }
+        false
+    }
+
+    /// Evicts idle containers, then stops idle instances, until `needed` is free or will be; none
+    /// if they would not suffice.
+    fn make_room(&mut self, needed: Bytes, pool: &mut Pool, step: &mut Step<'_>) {
+        let spare = pool.idle_memory();
+        let mut missing = step.memory.missing(needed).0.saturating_sub(spare.0);
+        let mut victims = Vec::new();
+        for number in self.idle_coldest_first(None, step) {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(self.instances[&number].memory.0);
+            victims.push(number);
+        }
+        if missing > 0 {
+            return;
+        }
+        let free = step.memory.free();
+        for number in victims {
+            let because = StopReason::EvictedForMemory { needed, free };
+            self.happens(number, Happening::Retired(because), step);
+        }
+        pool.evict(needed, step);
+    }
+
+    /// Stops idle instances if that lets the oldest plain activation start.
+    pub(super) fn make_room_for_plain(&mut self, pool: &mut Pool, step: &mut Step<'_>) {
+        if let Some(needed) = pool.blocked().and_then(|_| pool.blocked_memory())
+            && !self.instances.is_empty()
+            && step.memory.missing(needed).0 > 0
+        {
+            self.make_room(needed, pool, step);
+        }
+    }
+
+    /// Stops the coldest idle instances of other functions if with their slices `wanted` holds.
+    /// What is leaving anyway is waited for first.
+    pub(super) fn make_way(
+        &mut self,
+        key: &FunctionKey,
+        wanted: impl Fn(&FreeSlices) -> bool,
+        step: &mut Step<'_>,
+    ) {
+        let Some(ledger) = &self.ledger else { return };
+        let measured = self
+            .knowledge
+            .values()
+            .filter_map(|k| Some(&k.measuring.as_ref()?.lease));
+        let leaving = self
+            .instances
+            .values()
+            .filter(|i| !i.is_live())
+            .filter_map(|i| i.lease.as_ref());
+        let mut leases: Vec<&Lease> = measured.chain(leaving).collect();
+        if wanted(&ledger.free_without(leases.iter().copied())) {
+            return;
+        }
+        let mut victims = Vec::new();
+        for number in self.idle_coldest_first(Some(key), step) {
+            leases.extend(&self.instances[&number].lease);
+            victims.push(number);
+            if wanted(&ledger.free_without(leases.iter().copied())) {
+                break;
+            }
+        }
+        if !wanted(&ledger.free_without(leases.iter().copied())) {
+            return;
+        }
+        let needed: Vec<u64> = victims
+            .iter()
+            .copied()
+            .filter(|number| {
+                let lease = self.instances[number].lease.as_ref();
+                let others = leases.iter().copied().filter(|other| lease != Some(*other));
+                let spare = wanted(&ledger.free_without(others));
+                if spare {
+                    leases.retain(|other| lease != Some(*other));
+                }
+                !spare
+            })
+            .collect();
+        for number in needed {
+            let for_function = key.to_string();
+            self.happens(
+                number,
+                Happening::Retired(StopReason::Evicted { for_function }),
+                step,
+            );
+        }
+    }
+
+    /// Idle instances that nobody waits for and that may go, the coldest first; ties: the one
+    /// used longest ago, then the oldest.
+    fn idle_coldest_first(&self, except: Option<&FunctionKey>, step: &Step<'_>) -> Vec<u64> {
+        let mut spare: BTreeMap<&FunctionKey, usize> = BTreeMap::new();
+        for (key, function) in &self.functions {
+            let live = self.live(key);
+            spare.insert(key, live.saturating_sub(function.least_instances()));
+        }
+        let idle = |instance: &Instance| matches!(instance.state, State::Hot { idle: Some(_) });
+        let mut found: Vec<(f64, _, u64)> = self
+            .instances
+            .iter()
+            .filter(|(_, i)| idle(i) && Some(&i.function) != except)
+            .filter_map(|(number, i)| {
+                let function = self.functions.get(&i.function)?;
+                let hotness = function.rate.hotness(i.bottleneck, step.now);
+                function.queue.is_empty().then_some((hotness, i.used, *number))
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+        found
+            .into_iter()
+            .map(|(_, _, number)| number)
+            .filter(|number| {
+                let left = spare.get_mut(&self.instances[number].function);
+                left.is_some_and(|left| {
+                    let may_go = *left > 0;
+                    *left = left.saturating_sub(1);
+                    may_go
+                })
+            })
+            .collect()
+    }
+
+    /// Notes what a function waits for, and logs it when that has changed.
+    pub(super) fn wait_for(&mut self, key: &FunctionKey, waits: Waiting, step: &mut Step<'_>) {
+        let Some(function) = self.functions.get_mut(key) else {
+            return;
+        };
+        let kind = mem::discriminant(&waits);
+        let because = format!("waits {waits}");
+        if function
+            .waits
+            .replace(waits)
+            .is_none_or(|before| mem::discriminant(&before) != kind)
+        {
+            self.note(step, What::Wait, &key.to_string(), because);
+        }
+    }
+}
+
+impl Function {
+    fn slo(&self, ranked: &Ranked) -> Option<std::time::Duration> {
+        ranked.slo(self.terms.slo_ms.map(|ms| ms.0), self.terms.slo_scale)
+    }
+}
+
+/// The instance of the function with room that would finish one more activation first.
+fn soonest(instances: &BTreeMap<u64, Instance>, key: &FunctionKey) -> Option<u64> {
+    let rooms = instances
+        .iter()
+        .filter(|(_, i)| i.function == *key && i.has_room());
+    let finish = |i: &Instance| i.bottleneck * (i.runs.len() as u32 + 1);
+    rooms
+        .min_by_key(|(number, i)| (finish(i), **number))
+        .map(|(number, _)| *number)
+}
