@@ -1,1 +1,36 @@
-fn main() {}
+//! `ffs-runtime`: arguments → environment → the life of one container → exit code.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let outcome = match arguments.first().and_then(|first| first.to_str()) {
+        None if arguments.is_empty() => live(),
+        Some("--version") => {
+            println!("ffs-runtime {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err(anyhow::anyhow!(
+            "argument {:?} is not known: ffs-runtime takes its settings from the environment (FFS_LISTEN, FFS_CONFIG, FFS_LANE, \
+             FFS_TOKEN, FFS_PYTHON, FFS_LIFELINE)",
+            arguments[0]
+        )),
+    };
+    outcome.unwrap_or_else(|error| {
+        ffs_runtime::logs::complain(&format!("ffs-runtime: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// One thread is enough: the work is done in the child, and it starts quickest.
+fn live() -> anyhow::Result<ExitCode> {
+    let settings = ffs_runtime::settings::Settings::read(|name| std::env::var_os(name))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let code = runtime.block_on(ffs_runtime::life::live(settings))?;
+    // A write to a standard output that nobody reads must not keep the process alive.
+    runtime.shutdown_background();
+    Ok(code)
+}
