@@ -247,6 +247,11 @@ impl FrameLayout {
         self
     }
 
+    /// The tensors added so far.
+    pub fn tensors(&self) -> &[TensorLayout] {
+        &self.tensors
+    }
+
     /// The smallest slot that takes this frame with `json_bytes` of JSON, in bytes.
     pub fn slot_bytes(&self, json_bytes: u64) -> u64 {
         self.tensors.iter().fold(DATA_AT, |end, tensor| {

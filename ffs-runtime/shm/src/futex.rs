@@ -9,6 +9,8 @@
 //!   fence(SeqCst)                   fence(SeqCst)
 //!   index new?  no: futex wait      word ASLEEP?  yes: word = AWAKE, futex wake
 //! ```
+//! Several threads may ring at once, since frames are committed and released on any thread. Whoever changes the word
+//! does so by a read-modify-write that acquires and releases: no AWAKE can come after an ASLEEP it has not seen.
 
 use crate::sync::{AtomicU32, Ordering, fence};
 use std::time::Instant;
@@ -35,18 +37,23 @@ impl Bell {
 
     /// Sleeps once, unless `ready`. May return early; the caller looks and comes again.
     pub(crate) fn sleep_unless(&self, ready: &impl Fn() -> bool, until: Option<Instant>) {
-        self.word.store(ASLEEP, Ordering::Relaxed);
+        self.word.swap(ASLEEP, Ordering::AcqRel);
         fence(Ordering::SeqCst); // pairs with the fence in `ring`
         if !ready() {
             self.wait(until);
         }
-        self.word.store(AWAKE, Ordering::Relaxed);
+        self.word.swap(AWAKE, Ordering::AcqRel);
     }
 
     /// Wakes the sleeper, if there is one. What it waits for is stored before.
     pub(crate) fn ring(&self) {
         fence(Ordering::SeqCst); // pairs with the fence in `sleep_unless`
-        if self.word.load(Ordering::Relaxed) == ASLEEP && self.word.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
+        if self.word.load(Ordering::Relaxed) == ASLEEP
+            && self
+                .word
+                .compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
             self.wake();
         }
     }
@@ -54,7 +61,7 @@ impl Bell {
     /// Wakes whoever sleeps, also one that the word does not tell of: for the end of a ring.
     pub(crate) fn ring_all(&self) {
         fence(Ordering::SeqCst); // pairs with the fence in `sleep_unless`
-        self.word.swap(AWAKE, Ordering::Relaxed);
+        self.word.swap(AWAKE, Ordering::AcqRel);
         self.wake();
     }
 }

@@ -71,7 +71,6 @@ struct Fixed {
 struct Note {
     claimed: AtomicU32,
     reason: AtomicU32,
-    /// Length of the text; stored after the text, so that it is there whole or not at all.
     text_bytes: AtomicU32,
     reserved: AtomicU32,
     text: [AtomicU8; TEXT_BYTES],
@@ -193,6 +192,7 @@ impl Header {
         fixed.magic.store(MAGIC, Ordering::Release); // pairs with the Acquire in `read`
     }
 
+    #[cfg(not(loom))]
     /// Copies what [`Header::write`] wrote, and checks the copy against the size of the mapping.
     ///
     /// # Errors
@@ -242,6 +242,7 @@ impl Header {
         Ok(geometry)
     }
 
+    #[cfg(not(loom))]
     /// True for the first consumer that asks.
     pub(crate) fn claim_for_consumer(&self) -> bool {
         self.fixed
@@ -264,14 +265,14 @@ impl Header {
             for (shared, byte) in note.text.iter().zip(text) {
                 shared.store(*byte, Ordering::Relaxed);
             }
-            note.text_bytes.store(text.len() as u32, Ordering::Release); // pairs with the Acquire in `poison_note`
+            note.text_bytes.store(text.len() as u32, Ordering::Relaxed);
         }
-        self.state.0.fetch_or(POISONED, Ordering::Release); // pairs with the Acquire of whoever reads `state`
+        self.state.0.fetch_or(POISONED, Ordering::Release); // pairs with the Acquire in `End::state`
     }
 
     /// A copy of the note, whatever stands there.
     pub(crate) fn poison_note(&self) -> Poison {
-        let bytes = self.note.text_bytes.load(Ordering::Acquire) as usize; // pairs with the Release in `poison`
+        let bytes = self.note.text_bytes.load(Ordering::Relaxed) as usize;
         let text: Vec<u8> = self
             .note
             .text

@@ -41,7 +41,7 @@
 //!   640  u32  state          bit 0: closed by the producer, bit 1: by the consumer, bit 2: poisoned    both, fetch_or
 //!   768  u32  claimed        0, then 1 (compare and swap)             whoever poisons first
 //!   772  u32  reason         1 peer died, 2 stopped, 3 corrupt, 4 failed
-//!   776  u32  text_bytes     0 to 240, stored after the text, Release
+//!   776  u32  text_bytes     0 to 240; note and text are complete before `state` says poisoned
 //!   784  u8[240] text        UTF-8
 //!
 //!  slot

@@ -25,11 +25,13 @@ impl Name {
             })
     }
 
+    #[cfg(not(loom))]
     /// The name under which a ring of this epoch is made ready. What a killed producer left there is replaced.
     pub(crate) fn unfinished(&self, epoch: u64) -> Self {
         Self(format!("{}.e{epoch}.new", self.0))
     }
 
+    #[cfg(not(loom))]
     pub(crate) fn path(&self) -> String {
         format!("{DIRECTORY}{}", self.0)
     }

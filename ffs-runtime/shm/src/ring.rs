@@ -172,12 +172,16 @@ impl End {
 
     /// Ends the ring at once, for both ends.
     pub(crate) fn poison(&self, reason: Reason, text: &str) {
-        lock(&self.note).get_or_insert_with(|| Poison {
-            reason,
-            text: text.to_owned(),
-        });
-        self.verdict.fetch_or(POISONED, Ordering::Release);
-        self.header().poison(reason, text);
+        let mut note = lock(&self.note);
+        if note.is_none() {
+            *note = Some(Poison {
+                reason,
+                text: text.to_owned(),
+            });
+            self.verdict.fetch_or(POISONED, Ordering::Release);
+            self.header().poison(reason, text); // under the lock: nobody sees half a note of ours
+        }
+        drop(note);
         self.wake_everyone();
     }
 

@@ -77,10 +77,11 @@ pub(crate) fn send(producer: &mut Producer, request: u128, text: &str) {
 pub(crate) struct Peer(Child);
 
 impl Peer {
-    pub(crate) fn start(role: &str, ring: impl AsRef<Path>, epoch: u64) -> Self {
+    pub(crate) fn start(role: &str, rings: &[&RingPath], epoch: u64) -> Self {
+        let rings: Vec<_> = rings.iter().map(|ring| ring.0.to_str().unwrap()).collect();
         let child = Command::new(std::env::current_exe().unwrap())
             .args([role, "--exact", "--ignored", "--nocapture"])
-            .env("SHM_TEST_RING", ring.as_ref())
+            .env("SHM_TEST_RINGS", rings.join(":"))
             .env("SHM_TEST_EPOCH", epoch.to_string())
             .stdout(Stdio::null())
             .spawn()
@@ -108,9 +109,9 @@ impl Drop for Peer {
     }
 }
 
-/// In the other process: the ring it was started for. `None` when someone runs the ignored tests by hand.
-pub(crate) fn started_for() -> Option<(PathBuf, u64)> {
-    let ring = std::env::var_os("SHM_TEST_RING")?;
+/// In the other process: the rings and the epoch it was started for. `None` when someone runs the ignored tests by hand.
+pub(crate) fn started_for() -> Option<(Vec<PathBuf>, u64)> {
+    let rings = std::env::var("SHM_TEST_RINGS").ok()?;
     let epoch = std::env::var("SHM_TEST_EPOCH").ok()?.parse().ok()?;
-    Some((ring.into(), epoch))
+    Some((rings.split(':').map(PathBuf::from).collect(), epoch))
 }
