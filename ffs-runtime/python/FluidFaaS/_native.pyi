@@ -1,4 +1,60 @@
-"""The native part: see `src/`."""
+"""The native part: rings in shared memory, and the documents of the config layer. See `src/`."""
+
+from collections.abc import Sequence
 
 def check_document(kind: str, text: str) -> None:
     """Raises `ValueError` if `text` is no document of this kind."""
+
+class RingError(Exception): ...
+class RingClosed(RingError): ...
+class RingPoisoned(RingError): ...
+class RingTimedOut(RingError): ...
+class RingTooSmall(RingError): ...
+
+class Handle:
+    name: str
+    def poison(self, reason: str, text: str) -> None: ...
+    def close(self) -> None: ...
+    def check(self) -> None: ...
+
+class Tensor:
+    """Memory in a ring; `numpy.asarray(tensor)` views it."""
+
+    dtype: str
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Reservation:
+    tensors: list[Tensor]
+    def commit(self, json: bytes) -> None: ...
+    def abort(self) -> None: ...
+
+class Producer:
+    slots: int
+    slot_bytes: int
+    json_room: int
+    def __new__(cls, path: str, slots: int, slot_bytes: int, epoch: int) -> Producer: ...
+    def reserve(
+        self,
+        kind: str,
+        request: int,
+        tensors: Sequence[tuple[str, Sequence[int]]],
+        *,
+        deadline_ms: int = 0,
+        flags: int = 0,
+        timeout_ms: float | None = None,
+    ) -> Reservation: ...
+    def handle(self) -> Handle: ...
+
+class Frame:
+    kind: str
+    request: int
+    deadline_ms: int
+    flags: int
+    age_ms: float
+    tensors: list[Tensor]
+    json: bytes
+
+class Consumer:
+    def __new__(cls, path: str, epoch: int, *, timeout_ms: float | None = None) -> Consumer: ...
+    def recv(self, *, timeout_ms: float | None = None) -> Frame: ...
+    def handle(self) -> Handle: ...

@@ -1,0 +1,52 @@
+//! Ending a ring from any thread, and deadlines.
+
+use crate::errors::raise;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use shm::Reason;
+use std::time::{Duration, Instant};
+
+/// A hold on a ring by which any thread can end it while another waits in it.
+#[pyclass(frozen, module = "FluidFaaS._native")]
+#[derive(Debug)]
+pub(crate) struct Handle(pub(crate) shm::Handle);
+
+#[pymethods]
+impl Handle {
+    /// Ends the ring for both ends at once. `reason` is `died`, `stopped` or `failed`.
+    fn poison(&self, reason: &str, text: &str) -> PyResult<()> {
+        let reason = match reason {
+            "died" => Reason::PeerDied,
+            "stopped" => Reason::Stopped,
+            "failed" => Reason::Failed,
+            other => {
+                let sentence = format!("reason {other:?} is not known: expected died, stopped or failed");
+                return Err(PyValueError::new_err(sentence));
+            }
+        };
+        self.0.poison(reason, text);
+        Ok(())
+    }
+
+    /// Closes this end in good order.
+    fn close(&self) {
+        self.0.close();
+    }
+
+    /// Raises if the ring is closed or poisoned.
+    fn check(&self) -> PyResult<()> {
+        self.0.check().map_err(raise)
+    }
+
+    /// The ring's name, the last part of its path.
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+}
+
+/// The instant that many milliseconds from now; never for None and for what no clock can hold.
+pub(crate) fn until(timeout_ms: Option<f64>) -> Option<Instant> {
+    let wait = Duration::try_from_secs_f64(timeout_ms?.max(0.0) / 1000.0).ok()?;
+    Instant::now().checked_add(wait)
+}
