@@ -17,7 +17,7 @@ use proto::ffs::ranking::{Mode, RankingDocument};
 use proto::id::{ActivationId, ComponentId, ProfileName};
 use proto::unit::Bytes;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub(crate) struct Knowledge {
     pub(crate) declared: Option<Arc<ProfileDocument>>,
     /// The measurement under way: at most one.
     pub(crate) measuring: Option<Measuring>,
+    /// Slice profiles on which everything was measured that runs there.
+    measured: BTreeSet<ProfileName>,
     /// Slice profiles on which the measurement failed.
     pub(crate) failed: BTreeMap<ProfileName, Fault>,
     /// An activation that this process has seen, for measurements.
@@ -93,6 +95,11 @@ impl Knowledge {
         let mut knowledge = Self::default();
         knowledge.know_dag(Arc::clone(&saved.dag))?;
         if let Some(profile) = &saved.profile {
+            let rows = profile
+                .components
+                .values()
+                .flat_map(|component| component.by_mig.keys());
+            knowledge.measured = rows.cloned().collect();
             knowledge.know_profile(Arc::clone(profile))?;
         }
         Ok(knowledge)
@@ -169,6 +176,7 @@ impl Knowledge {
             let entry = document.edges.entry(edge).or_insert(size);
             entry.bytes = entry.bytes.max(size.bytes);
         }
+        self.measured.insert(rows.kind);
         self.know_profile(Arc::new(document))
     }
 
@@ -204,16 +212,6 @@ impl Knowledge {
         self.measuring.is_some() || matches!(self.graph, Graph::Building { .. })
     }
 
-    /// Whether something was measured on this kind of slice.
-    pub(crate) fn is_measured(&self, kind: &ProfileName) -> bool {
-        self.document.as_ref().is_some_and(|document| {
-            document
-                .components
-                .values()
-                .any(|component| component.by_mig.contains_key(kind))
-        })
-    }
-
     /// Whether measuring on this kind of slice might tell something.
     pub(crate) fn is_open(&self, kind: &Kind) -> bool {
         let smallest = self
@@ -225,7 +223,7 @@ impl Knowledge {
                 lanes.map(|lane| profile.memory(lane)).min().unwrap_or_default()
             });
         self.declared.is_none()
-            && !self.is_measured(&kind.profile)
+            && !self.measured.contains(&kind.profile)
             && !self.failed.contains_key(&kind.profile)
             && smallest.is_none_or(|smallest| smallest <= kind.memory)
     }

@@ -339,7 +339,7 @@ impl fmt::Display for Refusal {
             Self::NeverFits { because } => {
                 write!(
                     f,
-                    "No partition of the function fits the slices of this machine: {because}"
+                    "No partition of the function fits the slices of this machine; {because}"
                 )
             }
             Self::LanesAboveBudget { lanes, each, budget } => write!(

@@ -35,6 +35,8 @@ pub struct Settings {
     pub policy: String,
     /// Idle time until an instance is stopped.
     pub keep_alive: Duration,
+    /// An instance is not evicted before it was ready for this long.
+    pub residency: Duration,
     /// Least time that an activation may wait, beside its own limit: `time-limit.std` (K-63).
     pub least_limit: Duration,
     /// A function's activations rest this long before its other slice profiles are measured.
@@ -59,6 +61,7 @@ impl Default for Settings {
             tries: 3,
             policy: "fluidfaas".to_owned(),
             keep_alive: Duration::from_secs(600),
+            residency: Duration::from_secs(1),
             least_limit: Duration::from_secs(60),
             profile_rest: Duration::from_secs(1),
             decisions: 200,

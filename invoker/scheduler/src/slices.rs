@@ -34,6 +34,8 @@ pub struct Ledger {
     free: FreeSlices,
     /// As if nothing were leased: what an empty machine would have.
     empty: FreeSlices,
+    /// As if nothing were leased or fenced.
+    whole: FreeSlices,
     leased: BTreeMap<SliceUuid, Holder>,
     /// Slices of the inventory that must not be used.
     fenced: BTreeSet<SliceUuid>,
@@ -47,6 +49,7 @@ impl Ledger {
         Ok(Self {
             free: empty.clone(),
             empty,
+            whole: FreeSlices::new(&as_if_whole(&inventory))?,
             leased: BTreeMap::new(),
             fenced: fenced(&inventory),
             inventory,
@@ -59,15 +62,22 @@ impl Ledger {
     /// An inventory that contradicts itself; the old one stays in force.
     pub fn read(&mut self, inventory: MigsDocument) -> Result<(), InventoryError> {
         let empty = FreeSlices::new(&as_if_empty(&inventory))?;
+        let whole = FreeSlices::new(&as_if_whole(&inventory))?;
         let mut free = empty.clone();
         for slice in self.leased.keys() {
             free.take(slice);
         }
         self.free = free;
         self.empty = empty;
+        self.whole = whole;
         self.fenced = fenced(&inventory);
         self.inventory = inventory;
         Ok(())
+    }
+
+    /// Whether there is any slice, in order or not.
+    pub fn has_slices(&self) -> bool {
+        !self.inventory.slices.is_empty()
     }
 
     pub fn source(&self) -> InventorySource {
@@ -78,9 +88,9 @@ impl Ledger {
         &self.free
     }
 
-    /// All slices in order, whoever has them.
-    pub fn empty(&self) -> &FreeSlices {
-        &self.empty
+    /// All slices of the inventory, leased or fenced: what the machine has on its best day.
+    pub fn whole(&self) -> &FreeSlices {
+        &self.whole
     }
 
     /// Every kind of slice of the machine, smallest first.
@@ -166,6 +176,15 @@ fn as_if_empty(inventory: &MigsDocument) -> MigsDocument {
         if slice.state != SliceState::Fenced {
             slice.state = SliceState::Free;
         }
+    }
+    inventory
+}
+
+/// The inventory with every slice free, in order or not.
+fn as_if_whole(inventory: &MigsDocument) -> MigsDocument {
+    let mut inventory = inventory.clone();
+    for slice in &mut inventory.slices {
+        slice.state = SliceState::Free;
     }
     inventory
 }

@@ -3,6 +3,7 @@
 //! `FFS_BLESS=1 cargo test -p scheduler --test scenarios` writes down what is decided now.
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+mod documents;
 mod script;
 
 use std::fs;

@@ -100,10 +100,10 @@ impl Pipelines {
         let Some(example) = function.queue.front().map(|job| job.activation) else {
             return;
         };
-        self.wait_for(key, Waiting::Build, step);
         if !self.take_memory(key, memory, arrival, pool, step) {
             return;
         }
+        self.wait_for(key, Waiting::Build, step);
         let knowledge = self.knowledge.entry(key.of.clone()).or_default();
         knowledge.graph = Graph::Building { memory };
         knowledge.example = Some(example);
@@ -153,10 +153,10 @@ impl Pipelines {
             let wanted = |free: &FreeSlices| free.iter().any(|slice| open.contains(&Kind::of(slice)));
             return self.make_way(key, wanted, step);
         };
-        let because = format!("{} is to be measured", slice.profile);
-        self.wait_for(key, Waiting::Profile { because }, step);
         let arrival = self.functions[key].head();
         if self.take_memory(key, self.functions[key].memory, arrival, pool, step) {
+            let because = format!("{} is being measured", slice.profile);
+            self.wait_for(key, Waiting::Profile { because }, step);
             self.start_measuring(key, &slice, "nothing that is measured can be placed", step);
         }
     }

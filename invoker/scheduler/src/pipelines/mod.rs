@@ -26,7 +26,7 @@ use crate::slices::{Lease, Ledger};
 use crate::step::{Claim, Step};
 use crate::work::{ActionRevision, Ffs, FunctionKey, Kept, Saved};
 use function::{Function, is_newer};
-use proto::ffs::migs::{InventorySource, MigsDocument};
+use proto::ffs::migs::MigsDocument;
 use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
 use proto::unit::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +69,8 @@ pub(crate) struct Instance {
     pub(crate) runs: BTreeMap<ActivationId, Job>,
     pub(crate) key: String,
     pub(crate) bottleneck: Duration,
+    /// When it became ready.
+    hot_since: Instant,
     used: Instant,
 }
 
@@ -148,10 +150,10 @@ impl Pipelines {
         }
     }
 
-    /// Whether FFS actions run as pipelines here; else as plain ones (an inventory of none).
+    /// Whether this FFS action runs as a pipeline here; else as a plain one: there are no slices,
+    /// or its author wants no instance.
     pub(crate) fn serves(&self, ffs: &Ffs) -> bool {
-        let has_slices = |ledger: &Ledger| ledger.source() != InventorySource::None;
-        self.ledger.as_ref().is_some_and(has_slices) && ffs.terms.max_instances != Some(0)
+        self.ledger.as_ref().is_some_and(Ledger::has_slices) && ffs.terms.max_instances != Some(0)
     }
 
     pub(crate) fn request(&mut self, job: Job, ffs: Ffs, step: &mut Step<'_>) {
@@ -235,6 +237,9 @@ impl Pipelines {
     pub(crate) fn ready(&mut self, id: &InstanceId, step: &mut Step<'_>) {
         let Some(number) = self.number(id) else { return };
         self.happens(number, Happening::Ready, step);
+        if let Some(instance) = self.instances.get_mut(&number) {
+            instance.hot_since = step.now;
+        }
         let function = &self.instances[&number].function;
         if let Some(function) = self.functions.get_mut(function) {
             function.failures = 0;
@@ -432,7 +437,10 @@ impl Pipelines {
         });
         let instances = self.instances.values().map(|instance| match instance.state {
             State::Hot { idle: Some(since) } => {
-                Some(since + self.functions.get(&instance.function)?.keep_alive(settings))
+                let function = self.functions.get(&instance.function)?;
+                let ends = since + function.keep_alive(settings);
+                let may_go = instance.hot_since + settings.residency;
+                Some(if may_go > now { may_go.min(ends) } else { ends })
             }
             State::Starting
             | State::Hot { idle: None }

@@ -13,7 +13,8 @@ use crate::fault::Fault;
 use crate::free::FreeSlices;
 use crate::instance::{Happening, State};
 use crate::knowledge::{Graph, Ranked};
-use crate::placement::Placement;
+use crate::placement::{NoPlacement, Placement};
+use crate::ranking::Ranking;
 use crate::reason::{Refusal, StopReason, Waiting};
 use crate::slices::{Holder, Lease};
 use crate::step::Step;
@@ -125,7 +126,7 @@ impl Pipelines {
         if instances > 0 {
             return self.wait_for(key, Waiting::Turn { instances }, step);
         }
-        if let Err(never) = policy.place(ranking, ledger.empty(), slo) {
+        if let Err(never) = policy.place(ranking, ledger.whole(), slo) {
             if let Err(too_large) = ranked.costs.check_fits(&ranked.graph, ledger.kinds()) {
                 let refusal = Refusal::ComponentTooLarge {
                     component: too_large.component,
@@ -134,15 +135,16 @@ impl Pipelines {
                 };
                 return self.refuse_all(key, &refusal, step);
             }
-            let because = never.because(ranking);
+            let because = against_least_demanding(ranking, &never);
             return self.measure(key, |_| Refusal::NeverFits { because }, pool, step);
         }
         let because = not_now.because(ranking);
-        if self.could_measure(&key.of) {
+        let wanted = |free: &FreeSlices| policy.place(ranking, free, slo).is_ok();
+        if !wanted(&ledger.free_without(self.leaving())) && self.could_measure(&key.of) {
             return self.measure(key, |_| Refusal::NeverFits { because }, pool, step);
         }
         self.wait_for(key, Waiting::Slices { because }, step);
-        self.make_way(key, |free| policy.place(ranking, free, slo).is_ok(), step);
+        self.make_way(key, wanted, step);
     }
 
     fn start(
@@ -165,9 +167,7 @@ impl Pipelines {
         }
         let arrival = function.head().filter(|_| needed);
         if !self.take_memory(key, memory, arrival, pool, step) {
-            let missing = Bytes(memory.0.saturating_sub(step.memory.free().0));
-            let needed = memory;
-            return self.wait_for(key, Waiting::Memory { needed, missing }, step);
+            return;
         }
         self.start_on(key, ranked, &placement, memory, step);
     }
@@ -236,6 +236,7 @@ impl Pipelines {
                 runs: BTreeMap::new(),
                 key: placement.key.clone(),
                 bottleneck: placement.bottleneck,
+                hot_since: step.now,
                 used: step.now,
             },
         );
@@ -304,6 +305,8 @@ impl Pipelines {
             return true;
         }
         self.wants_memory = true;
+        let missing = Bytes(needed.0.saturating_sub(step.memory.free().0));
+        self.wait_for(key, Waiting::Memory { needed, missing }, step);
         if self.live(key) == 0 {
             self.blocked.entry(arrival).or_insert(step.now);
             if is_first {
@@ -356,16 +359,7 @@ impl Pipelines {
         step: &mut Step<'_>,
     ) {
         let Some(ledger) = &self.ledger else { return };
-        let measured = self
-            .knowledge
-            .values()
-            .filter_map(|k| Some(&k.measuring.as_ref()?.lease));
-        let leaving = self
-            .instances
-            .values()
-            .filter(|i| !i.is_live())
-            .filter_map(|i| i.lease.as_ref());
-        let mut leases: Vec<&Lease> = measured.chain(leaving).collect();
+        let mut leases: Vec<&Lease> = self.leaving().collect();
         if wanted(&ledger.free_without(leases.iter().copied())) {
             return;
         }
@@ -403,15 +397,27 @@ impl Pipelines {
         }
     }
 
+    /// Leases that end soon: of instances that go, and of measurements.
+    fn leaving(&self) -> impl Iterator<Item = &Lease> {
+        let measured = self.knowledge.values().filter_map(|k| k.measuring.as_ref());
+        let instances = self.instances.values().filter(|i| !i.is_live());
+        let leases = instances.filter_map(|i| i.lease.as_ref());
+        leases.chain(measured.map(|measuring| &measuring.lease))
+    }
+
     /// Idle instances that nobody waits for and that may go, the coldest first; ties: the one
-    /// used longest ago, then the oldest.
+    /// used longest ago, then the oldest. One that has just come up stays, lest two functions
+    /// push each other out without end.
     fn idle_coldest_first(&self, except: Option<&FunctionKey>, step: &Step<'_>) -> Vec<u64> {
         let mut spare: BTreeMap<&FunctionKey, usize> = BTreeMap::new();
         for (key, function) in &self.functions {
             let live = self.live(key);
             spare.insert(key, live.saturating_sub(function.least_instances()));
         }
-        let idle = |instance: &Instance| matches!(instance.state, State::Hot { idle: Some(_) });
+        let idle = |instance: &Instance| {
+            matches!(instance.state, State::Hot { idle: Some(_) })
+                && step.now.since(instance.hot_since) >= step.settings.residency
+        };
         let mut found: Vec<(f64, _, u64)> = self
             .instances
             .iter()
@@ -457,6 +463,17 @@ impl Pipelines {
 impl Function {
     fn slo(&self, ranked: &Ranked) -> Option<std::time::Duration> {
         ranked.slo(self.terms.slo_ms.map(|ms| ms.0), self.terms.slo_scale)
+    }
+}
+
+/// What stands against the partition that asks for least.
+fn against_least_demanding(ranking: &Ranking, no_placement: &NoPlacement) -> String {
+    let rank = ranking.least_demanding();
+    let key = ranking.key(rank);
+    let mut rejected = no_placement.rejected.iter();
+    match rejected.find(|rejection| rejection.rank == rank) {
+        Some(rejection) => format!("the least demanding, {key}: {}", rejection.because(ranking)),
+        None => format!("the least demanding is {key}"),
     }
 }
 

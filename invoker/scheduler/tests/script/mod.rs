@@ -12,11 +12,8 @@
 //! ```
 //! Slices are called `MIG-0`, `MIG-1` … in the order in which they are written.
 
-use proto::ffs::build::{ComponentRow, ProfileRows};
-use proto::ffs::dag::DagDocument;
-use proto::ffs::migs::MigsDocument;
-use proto::ffs::profile::ExecutionTimes;
-use proto::id::{ActivationId, ComponentId};
+use crate::documents::{chain, inventory, profile_rows};
+use proto::id::ActivationId;
 use proto::unit::{Bytes, Millis};
 use scheduler::event::{Event, Outcome};
 use scheduler::fault::{Blame, Fault};
@@ -391,105 +388,4 @@ fn reactive(options: &[&str]) -> Option<Reactive> {
         threshold: number(option(options, "threshold").unwrap_or("1")) as u32,
         increment: number(option(options, "increment").unwrap_or("1")) as u32,
     })
-}
-
-/// One GPU with these slices: `4g.40gb=39936`, with `!` at the end if fenced.
-fn inventory(slices: &[&str]) -> MigsDocument {
-    let slices: Vec<serde_json::Value> = slices
-        .iter()
-        .enumerate()
-        .map(|(at, text)| {
-            let (profile, memory) = text.trim_end_matches('!').split_once('=').expect("profile=MiB");
-            let compute = profile.chars().next().and_then(|c| c.to_digit(10)).unwrap_or(7);
-            serde_json::json!({
-                "uuid": format!("MIG-{at}"),
-                "gpu_uuid": "GPU-0",
-                "profile": profile,
-                "compute_slices": compute,
-                "memory_bytes": number(memory) << 20,
-                "state": if text.ends_with('!') { "fenced" } else { "free" },
-                "cpu_quota": 1.0,
-            })
-        })
-        .collect();
-    document(serde_json::json!({
-        "schema": "ffs.migs/1",
-        "taken_at": "2026-01-02T03:04:05Z",
-        "source": "simulated",
-        "gpus": [{"uuid": "GPU-0", "index": 0, "model": "A100-80GB", "memory_bytes": 81920_u64 << 20, "mig": true}],
-        "slices": slices,
-    }))
-}
-
-/// Stages one after the other; components of a stage (`a;b`) side by side, each reading all of
-/// the stage before.
-fn chain(of: &ActionRevision, stages: &[&str]) -> DagDocument {
-    let mut before: Vec<String> = Vec::new();
-    let mut nodes = Vec::new();
-    for stage in stages {
-        let here: Vec<String> = stage.split(';').map(str::to_owned).collect();
-        for id in &here {
-            let inputs: Vec<serde_json::Value> = if before.is_empty() {
-                vec![serde_json::json!({"port": 0, "from": {"input": "x"}})]
-            } else {
-                let from = before.iter().enumerate();
-                from.map(|(port, node)| serde_json::json!({"port": port, "from": {"node": node, "port": 0}}))
-                    .collect()
-            };
-            nodes.push(serde_json::json!({
-                "id": id,
-                "module": format!("app:{id}"),
-                "inputs": inputs,
-                "outputs": [{"port": 0, "dtype": "float32", "shape": [1, 16]}],
-            }));
-        }
-        before = here;
-    }
-    let outputs = before
-        .iter()
-        .map(|node| serde_json::json!({"name": node, "node": node, "port": 0}));
-    document(serde_json::json!({
-        "schema": "ffs.dag/1",
-        "function": of.action,
-        "revision": of.revision,
-        "built_at": "2026-01-02T03:04:05Z",
-        "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 16]}],
-        "nodes": nodes,
-        "outputs": outputs.collect::<Vec<_>>(),
-    }))
-}
-
-/// `det=300/20`: 300 MiB of weights, 20 ms.
-fn profile_rows(rows: &[&str]) -> ProfileRows {
-    let row = |text: &&str| -> (ComponentId, ComponentRow) {
-        let (id, costs) = text.split_once('=').expect("component=MiB/ms");
-        let (mib, ms) = costs.split_once('/').expect("MiB/ms");
-        let ms = Millis(ms.parse().unwrap());
-        let times = ExecutionTimes {
-            exec_ms_p50: ms,
-            exec_ms_p95: ms,
-            samples: 3,
-            batches: BTreeMap::new(),
-        };
-        let row = ComponentRow {
-            weights_bytes: Bytes::mib(number(mib)),
-            workspace_bytes: Bytes(0),
-            load_ms: Millis(100.0),
-            swap_in_ms: Millis(10.0),
-            swap_out_ms: Millis(5.0),
-            times,
-        };
-        (id.parse().unwrap(), row)
-    };
-    ProfileRows {
-        // The scheduler knows on which kind of slice it asked for the measurement.
-        kind: "full".parse().unwrap(),
-        context_bytes: Bytes(0),
-        components: rows.iter().map(row).collect(),
-        edges: BTreeMap::new(),
-    }
-}
-
-fn document<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> T {
-    serde_json::from_value(json).expect("the script makes valid documents")
 }
