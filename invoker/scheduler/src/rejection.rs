@@ -6,10 +6,8 @@
 use crate::dag::ComponentSet;
 use crate::free::{Kind, needed_mib};
 use crate::ranking::Ranking;
-use proto::id::ProfileName;
 use proto::unit::Bytes;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A partition that was looked at and not taken.
@@ -28,19 +26,19 @@ pub enum Reason {
     LargerThanAny {
         lane: ComponentSet,
         needs: Bytes,
-        largest: Arc<Kind>,
+        largest: Kind,
     },
     /// A lane needs more memory than any free slice has.
     LargerThanFree {
         lane: ComponentSet,
         needs: Bytes,
-        largest: Arc<Kind>,
+        largest: Kind,
     },
     /// A free slice has the memory, but a component was not measured on its profile.
     NotMeasured {
         lane: ComponentSet,
         component: usize,
-        profile: ProfileName,
+        kind: Kind,
     },
     /// More lanes than free slices that can take them; `lane` is one that is left over.
     NotEnough {
@@ -96,12 +94,13 @@ impl fmt::Display for Because<'_> {
             Reason::NotMeasured {
                 lane,
                 component,
-                profile,
+                kind,
             } => write!(
                 f,
                 "lane {} would fit {profile}, but {} has no time on {profile}",
                 names(lane),
-                self.ranking.ids()[*component]
+                self.ranking.ids()[*component],
+                profile = kind.profile
             ),
             Reason::NotEnough {
                 lane,
@@ -116,7 +115,12 @@ impl fmt::Display for Because<'_> {
                 if *slices == 1 { "slice" } else { "slices" }
             ),
             Reason::MissesSlo { latency, slo } => {
-                write!(f, "it takes {} ms; the SLO is {} ms", ms(latency), ms(slo))
+                write!(
+                    f,
+                    "it would take {} ms on the free slices; the SLO is {} ms",
+                    ms(latency),
+                    ms(slo)
+                )
             }
             Reason::Slower { bottleneck } => {
                 write!(f, "its slowest stage takes at least {} ms", ms(bottleneck))

@@ -1,0 +1,153 @@
+//! A function's components and the tensors between them, checked.
+//!
+//! [`Dag::parse`] is the only way in: a [`Dag`] has no cycle, no dangling edge and no shape of
+//! unknown size, and nothing after it checks that again. What the components cost is in
+//! [`crate::profile`].
+
+mod error;
+mod parse;
+mod set;
+
+pub use error::DagError;
+pub use set::ComponentSet;
+
+use proto::ffs::dag::DagDocument;
+use proto::id::ComponentId;
+use proto::unit::Bytes;
+use std::sync::Arc;
+
+/// Most components of one function. Source: `ffs.dag/1`.
+pub const MAX_COMPONENTS: usize = 64;
+
+/// Largest size that a document may state, 1 PiB: sums of sizes then never overflow.
+pub(crate) const MAX_SIZE: Bytes = Bytes(1 << 50);
+
+/// A function as a graph: components in topological order (ties by id), and where each tensor goes.
+#[derive(Clone, Debug)]
+pub struct Dag {
+    function: String,
+    revision: String,
+    ids: Arc<[ComponentId]>,
+    components: Vec<Component>,
+    inputs: Vec<ExternalInput>,
+    outputs: Vec<FunctionOutput>,
+}
+
+/// One component.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// Components with equal keys share their weights where they run in one lane.
+    pub weights_key: Option<String>,
+    /// By port.
+    pub inputs: Vec<Origin>,
+    /// By port.
+    pub outputs: Vec<OutputPort>,
+    pub predecessors: ComponentSet,
+    pub successors: ComponentSet,
+}
+
+/// Where a component's input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// An output port of another component.
+    Port { component: usize, port: u32 },
+    /// An external input, by its place in [`Dag::inputs`].
+    Input(usize),
+}
+
+/// One tensor that a component produces, at the largest shape that its symbols allow.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputPort {
+    pub port: u32,
+    pub bytes: Bytes,
+}
+
+/// One tensor that enters the function from outside.
+#[derive(Clone, Debug)]
+pub struct ExternalInput {
+    pub name: String,
+    pub bytes: Bytes,
+}
+
+/// One tensor that the function returns.
+#[derive(Clone, Debug)]
+pub struct FunctionOutput {
+    pub name: String,
+    pub component: usize,
+    pub port: u32,
+}
+
+impl Dag {
+    /// Checks a document. Rules: `ffs.dag/1`, and that the graph makes sense.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with the node and the reason.
+    pub fn parse(document: &DagDocument) -> Result<Self, DagError> {
+        parse::parse(document)
+    }
+
+    /// `namespace/name` of the action.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
+    /// Action revision that the DAG was built from.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Number of components.
+    #[allow(clippy::len_without_is_empty)] // a DAG is never empty
+    pub fn len(&self) -> usize {
+        self.components.len()
+    }
+
+    /// All components.
+    pub fn all(&self) -> ComponentSet {
+        ComponentSet::first_n(self.len())
+    }
+
+    /// Ids in topological order.
+    pub fn ids(&self) -> &Arc<[ComponentId]> {
+        &self.ids
+    }
+
+    pub fn id(&self, component: usize) -> &ComponentId {
+        &self.ids[component]
+    }
+
+    pub fn component(&self, component: usize) -> &Component {
+        &self.components[component]
+    }
+
+    /// Components in topological order.
+    pub fn components(&self) -> &[Component] {
+        &self.components
+    }
+
+    pub fn inputs(&self) -> &[ExternalInput] {
+        &self.inputs
+    }
+
+    pub fn outputs(&self) -> &[FunctionOutput] {
+        &self.outputs
+    }
+
+    /// The place of a component in topological order.
+    pub fn position(&self, id: &ComponentId) -> Option<usize> {
+        self.ids.iter().position(|other| other == id)
+    }
+
+    /// The size of one tensor at its largest shape.
+    pub fn tensor_bytes(&self, origin: Origin) -> Bytes {
+        match origin {
+            Origin::Input(input) => self.inputs[input].bytes,
+            Origin::Port { component, port } => self.components[component]
+                .outputs
+                .iter()
+                .find(|output| output.port == port)
+                .map(|output| output.bytes)
+                .expect("parse checks that every port that is read exists"),
+        }
+    }
+}
