@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod standalone;
 pub mod gpu;
 pub mod pipeline;
 pub mod container;
@@ -17,3 +18,4 @@ pub mod bus;
 pub mod store;
 pub mod config;
 pub mod group_commit;
+pub mod runtimes;

@@ -1,0 +1,6 @@
+//! What several of the tests need. Each uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod http;
+pub(crate) mod standalone;
+pub(crate) mod stand_in_invoker;
