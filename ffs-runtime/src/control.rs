@@ -1,11 +1,16 @@
 //! One lane's connection to the invoker: the Unix socket `control` in the config layer.
 //!
 //! One JSON object a line, types in `proto::ffs::control`. What the words make a lane do is
-//! `life`'s business; that the connection ends is said by the end of the received messages.
+//! `life`'s business; that the invoker is gone is said by the end of the received messages.
+//!
+//! The connection is made at once, because it is the lane's lifeline, and says nothing while Python
+//! starts, which may take longer than the invoker keeps a silent connection. One that is closed
+//! before the first word is therefore made again; only if nobody listens is the invoker gone.
 
 use proto::ffs::control::{InvokerMessage, LaneMessage, MAX_LINE};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,6 +19,8 @@ use tokio::sync::mpsc;
 /// Longest sentence and place of a `failed`: written as `\u0001` and so on, they still fit a line.
 const LONGEST_SENTENCE: usize = 8 * 1024;
 const LONGEST_PLACE: usize = 1024;
+/// Before a connection that was closed without a word is made again.
+const SILENCE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the invoker cannot be reached at {}", path.display())]
@@ -43,12 +50,11 @@ impl Control {
             path: path.to_owned(),
             source,
         };
-        let (reading, writing) = UnixStream::connect(path).await.map_err(unreachable)?.into_split();
+        let stream = UnixStream::connect(path).await.map_err(unreachable)?;
         // Unbounded: a lane says a few lines in its life, and two per turn.
         let (said, to_write) = mpsc::unbounded_channel();
         let (tell, heard) = mpsc::channel(16);
-        tokio::spawn(write(writing, to_write));
-        tokio::spawn(read(reading, tell));
+        tokio::spawn(keep(path.to_owned(), stream, to_write, tell));
         Ok((Self { said }, heard))
     }
 
@@ -58,13 +64,47 @@ impl Control {
     }
 }
 
-async fn write(mut socket: OwnedWriteHalf, mut messages: mpsc::UnboundedReceiver<LaneMessage>) {
-    while let Some(message) = messages.recv().await {
+async fn keep(
+    path: PathBuf,
+    stream: UnixStream,
+    mut messages: mpsc::UnboundedReceiver<LaneMessage>,
+    tell: mpsc::Sender<Heard>,
+) {
+    let (reading, mut writing) = stream.into_split();
+    let mut reading = BufReader::new(reading);
+    let first = loop {
+        tokio::select! {
+            message = messages.recv() => break message,
+            data = reading.fill_buf() => match data {
+                Ok([_, ..]) => break messages.recv().await,
+                Ok([]) | Err(_) => {}
+            },
+        }
+        tokio::time::sleep(SILENCE).await;
+        let Ok(again) = UnixStream::connect(&path).await else {
+            return;
+        };
+        let halves = again.into_split();
+        (reading, writing) = (BufReader::new(halves.0), halves.1);
+    };
+    tokio::spawn(write(writing, first, messages));
+    read(reading, tell).await;
+}
+
+/// Writes until there is nothing more to say; that the socket is dropped then tells the invoker so.
+async fn write(
+    mut socket: OwnedWriteHalf,
+    first: Option<LaneMessage>,
+    mut messages: mpsc::UnboundedReceiver<LaneMessage>,
+) {
+    let mut next = first;
+    while let Some(message) = next {
         let mut line = serde_json::to_vec(&shortened(message)).expect("the messages are plain data");
         line.push(b'\n');
         if socket.write_all(&line).await.is_err() {
             return; // `read` sees it too
         }
+        next = messages.recv().await;
     }
 }
 
@@ -78,8 +118,7 @@ fn shortened(mut message: LaneMessage) -> LaneMessage {
     message
 }
 
-async fn read(socket: OwnedReadHalf, tell: mpsc::Sender<Heard>) {
-    let mut socket = BufReader::new(socket);
+async fn read(mut socket: BufReader<OwnedReadHalf>, tell: mpsc::Sender<Heard>) {
     let mut line = Vec::new();
     loop {
         line.clear();

@@ -291,6 +291,42 @@ fn without_its_invoker_a_lane_poisons_its_rings_and_ends() {
 }
 
 #[test]
+fn a_lane_that_was_silent_too_long_comes_again() {
+    let instance =
+        Instance::new("import os, time\nwhile not os.path.exists(os.environ['UNTIL']): time.sleep(0.01)\n");
+    let until = instance.layer.path().join("until");
+    let mut lane = support::Runtime::start_with(|command| {
+        command
+            .env("FFS_CONFIG", instance.layer.path())
+            .env("FFS_LANE", "s1l0")
+            .env("FFS_TOKEN", "secret");
+        command.env("UNTIL", &until);
+    });
+    drop(instance.accept());
+
+    let mut control = instance.accept();
+    std::fs::write(&until, "").expect("written");
+    assert_eq!(control.hear()["type"], "hello");
+
+    drop(control);
+    assert_eq!(lane.wait(), 1, "who has said hello once does not come again");
+}
+
+#[test]
+fn a_lane_whose_invoker_goes_before_it_could_say_hello_ends() {
+    let instance = Instance::new("import time\ntime.sleep(1000)\n");
+    let (mut lane, control) = instance.start("s1l0");
+    let python = lane.python().as_raw();
+
+    let layer = instance.into_layer();
+    drop(control);
+
+    assert_eq!(lane.wait(), 1);
+    assert!(!support::runs(python.into()));
+    drop(layer);
+}
+
+#[test]
 fn states_and_turns_pass_both_ways() {
     let instance = Instance::new(ECHO);
     let (_lane, mut control) = instance.start("s1l0");

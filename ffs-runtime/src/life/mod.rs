@@ -7,9 +7,11 @@
 //! imported. The invoker then puts the slice's limits in force and says `state: run`; only after
 //! that are components loaded.
 
+mod ending;
 mod lane;
 mod listen;
 
+use self::ending::{Ending, KILL};
 use self::lane::Lane;
 use self::listen::Server;
 use crate::child::protocol::{Failure, ToChild};
@@ -32,16 +34,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-/// The invoker is gone: so long may the rings take to be poisoned, and then all that runs to be
-/// killed. Less than a second in all.
-const POISON: Duration = Duration::from_millis(500);
-const KILL: Duration = Duration::from_millis(400);
-/// How long what is finished may take to be read: answers by who asked, output, the last sentence.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
-const LAST_OUTPUT: Duration = Duration::from_millis(100);
-const LAST_SENTENCE: Duration = Duration::from_secs(1);
-/// How long the Python process may take to end when it is asked to.
-const FAREWELL: Duration = Duration::from_secs(2);
 /// How long requests may go on when neither they nor the invoker say how long.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long a lane may take to poison its rings and end its requests when it is told to stop.
@@ -79,19 +71,6 @@ enum Event {
     Terminate,
     Idle,
     OutOfTime,
-}
-
-/// Why a container ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// It was asked to, and has finished what it had begun.
-    Left,
-    /// It was asked to, and the time for it is over.
-    OutOfTime,
-    /// The lane cannot go on, and has said why.
-    Failed,
-    /// Nobody is there for whom to finish anything.
-    Abandoned,
 }
 
 /// Whether it stays.
@@ -371,51 +350,6 @@ impl Life {
         until.map_or(DRAIN, |until| {
             until.duration_since(SystemTime::now()).unwrap_or_default()
         })
-    }
-
-    async fn end(
-        self,
-        ending: Ending,
-        server: Option<Server>,
-        mut happened: mpsc::Receiver<Event>,
-    ) -> ExitCode {
-        let reason = match ending {
-            Ending::Left => None,
-            Ending::OutOfTime => Some("the time to finish is over"),
-            Ending::Failed => Some("the lane has failed"),
-            Ending::Abandoned => Some("the invoker is gone"),
-        };
-        let grace = match reason {
-            None => FAREWELL,
-            Some(reason) => {
-                self.child.send(ToChild::Poison {
-                    reason: reason.into(),
-                });
-                POISON
-            }
-        };
-        self.child.hang_up();
-        let _ = timeout(grace, self.child.ended()).await;
-        let _ = timeout(KILL, self.child.sweep()).await;
-        if ending == Ending::Abandoned {
-            let _ = timeout(LAST_OUTPUT, self.logs.flush()).await;
-            return ExitCode::FAILURE;
-        }
-        if let Some(mut server) = server {
-            let _ = timeout(LAST_ANSWERS, server.finish()).await;
-        }
-        let _ = timeout(LAST_OUTPUT, self.logs.flush()).await;
-        let failed = ending == Ending::Failed;
-        if failed {
-            drop(self.lane); // nothing more is said
-            let gone = async { while !matches!(happened.recv().await, None | Some(Event::InvokerGone)) {} };
-            let _ = timeout(LAST_SENTENCE, gone).await;
-        }
-        if failed {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        }
     }
 }
 

@@ -332,6 +332,11 @@ impl Instance {
         })
     }
 
+    /// Listens no more.
+    pub fn into_layer(self) -> TempDir {
+        self.layer
+    }
+
     pub fn accept(&self) -> Control {
         let (stream, _) = self.control.accept().expect("a lane connects");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
