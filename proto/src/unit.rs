@@ -47,19 +47,36 @@ impl std::iter::Sum for Bytes {
 }
 
 /// Milliseconds in documents that carry milliseconds; everything else uses `Duration`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, JsonSchema)]
+/// Never negative in a document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Millis(pub f64);
+
+impl JsonSchema for Millis {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Millis".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number", "minimum": 0 })
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+}
 
 impl<'de> Deserialize<'de> for Millis {
     /// By way of [`serde_json::Number`]: inside a message that is told apart by its `type`, serde
     /// holds `1.5` as exact text, which `f64` does not read.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = serde_json::Number::deserialize(deserializer)?;
-        number
+        let millis = number
             .as_f64()
-            .map(Self)
-            .ok_or_else(|| serde::de::Error::custom(format_args!("{number} is not a number of milliseconds")))
+            .filter(|millis| *millis >= 0.0 && millis.is_finite());
+        millis.map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format_args!(
+                "{number} is not a number of milliseconds: expected 0 or more"
+            ))
+        })
     }
 }
 
@@ -90,7 +107,7 @@ mod tests {
 
     #[test]
     fn milliseconds_are_numbers_and_nothing_else() {
-        for text in ["\"1\"", "null", "{}", "[1]", "true", "1e999"] {
+        for text in ["\"1\"", "null", "{}", "[1]", "true", "1e999", "-0.5"] {
             assert!(serde_json::from_str::<Millis>(text).is_err(), "{text}");
         }
     }

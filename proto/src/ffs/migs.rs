@@ -1,10 +1,13 @@
 //! `migs.json`: the slices as the invoker saw them when it decided.
 
-use super::schema_tag;
+use super::check::{flaw, instant, not_negative};
+use super::{Document, schema_tag};
+use crate::decode::DecodeError;
 use crate::id::{GpuUuid, InstanceId, ProfileName, SliceUuid};
 use crate::unit::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 schema_tag!(MigsSchema, "ffs.migs/1");
 
@@ -12,6 +15,7 @@ schema_tag!(MigsSchema, "ffs.migs/1");
 pub struct MigsDocument {
     pub schema: MigsSchema,
     /// RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub taken_at: String,
     pub source: InventorySource,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +72,7 @@ pub struct Slice {
     pub owners: Vec<InstanceId>,
     /// CPUs; simulated slices only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0))]
     pub cpu_quota: Option<f64>,
     /// Bytes; simulated slices only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,4 +93,38 @@ pub enum SliceState {
     Hot,
     Shared,
     Fenced,
+}
+
+impl Document for MigsDocument {
+    const NAME: &'static str = "ffs.migs/1";
+
+    fn check(&self) -> Result<(), DecodeError> {
+        instant("taken_at", &self.taken_at)?;
+        let (mut gpus, mut slices) = (BTreeSet::new(), BTreeSet::new());
+        for (index, gpu) in self.gpus.iter().enumerate() {
+            if !gpus.insert(&gpu.uuid) {
+                return Err(flaw(
+                    format_args!("gpus[{index}].uuid"),
+                    format_args!("{} is there twice", gpu.uuid),
+                ));
+            }
+        }
+        for (index, slice) in self.slices.iter().enumerate() {
+            let path = format!("slices[{index}]");
+            if !slices.insert(&slice.uuid) {
+                return Err(flaw(
+                    format_args!("{path}.uuid"),
+                    format_args!("{} is there twice", slice.uuid),
+                ));
+            }
+            if !gpus.contains(&slice.gpu_uuid) {
+                return Err(flaw(
+                    format_args!("{path}.gpu_uuid"),
+                    format_args!("there is no GPU {}", slice.gpu_uuid),
+                ));
+            }
+            not_negative(format_args!("{path}.cpu_quota"), slice.cpu_quota.unwrap_or(0.0))?;
+        }
+        Ok(())
+    }
 }

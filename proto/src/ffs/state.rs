@@ -1,6 +1,8 @@
 //! `state`: what the invoker wants of an instance.
 
-use super::schema_tag;
+use super::check::at_least;
+use super::{Document, schema_tag};
+use crate::decode::DecodeError;
 use crate::id::LaneId;
 use crate::unit::Millis;
 use schemars::JsonSchema;
@@ -30,4 +32,12 @@ pub enum Desired {
     Resume,
     Drain,
     Stop,
+}
+
+impl Document for StateDocument {
+    const NAME: &'static str = "ffs.state/1";
+
+    fn check(&self) -> Result<(), DecodeError> {
+        at_least("epoch", self.epoch, 1_u64)
+    }
 }

@@ -167,7 +167,8 @@ pub(super) fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64,
     })
 }
 
-fn iso_millis(text: &str) -> Option<i64> {
+/// Milliseconds since the epoch of an instant in ISO 8601, which OpenWhisk reads beside numbers (M-64).
+pub fn iso_millis(text: &str) -> Option<i64> {
     let instant = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
     i64::try_from(instant.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }

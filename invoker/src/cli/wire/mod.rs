@@ -4,8 +4,10 @@
 //! would come out as another JSON value, is reported instead of printed.
 
 mod difference;
+mod spelling;
 
 use proto::decode::decode;
+use proto::ffs::annotation::Annotation;
 use proto::{ffs, whisk};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,8 +18,10 @@ use std::process::ExitCode;
 /// Decodes JSON lines from standard input and prints them encoded again.
 ///
 /// Each line is one message or document; empty lines are skipped. A line that cannot be represented
-/// faithfully (it does not decode, a member would be dropped, a value would change) is not printed:
-/// standard error says which line and why, the lines after it are still read, and the exit code is 1.
+/// faithfully (it does not decode, a member is not known and would be dropped, a value would change) is
+/// not printed: standard error says which line and why, the lines after it are still read, and the exit
+/// code is 1. The order of members, numbers such as 1e2 for 100, null for an absent member, and the other
+/// spellings that OpenWhisk reads as the same are faithful; they come out as OpenWhisk writes them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What the lines are.
@@ -52,6 +56,10 @@ enum Kind {
     Migs,
     /// Ours: the desired state of an instance.
     State,
+    /// Ours: lines between the invoker and a lane.
+    Control,
+    /// Ours: the value of the annotation ffs.
+    Annotation,
 }
 
 /// Standard input to standard output, until the end of either.
@@ -79,7 +87,7 @@ fn copy(kind: Kind, mut input: impl BufRead, output: impl Write) -> io::Result<b
         if text.is_empty() {
             continue;
         }
-        match recode(kind, text) {
+        match recode(kind, text).map_err(|reason| reason.replace(" at line 1 column ", " at column ")) {
             Ok(mut encoded) => {
                 encoded.push(b'\n');
                 output.write_all(&encoded)?;
@@ -107,12 +115,14 @@ fn recode(kind: Kind, text: &[u8]) -> Result<Vec<u8>, String> {
         Kind::Action => through::<whisk::action::ActionDocument>(text),
         Kind::Record => through::<whisk::record::Record>(text),
         Kind::Auth => through::<whisk::subject::AuthDocument>(text),
-        Kind::Dag => through::<ffs::dag::DagDocument>(text),
-        Kind::Profile => through::<ffs::profile::ProfileDocument>(text),
-        Kind::Ranking => through::<ffs::ranking::RankingDocument>(text),
-        Kind::Assignment => through::<ffs::assignment::AssignmentDocument>(text),
-        Kind::Migs => through::<ffs::migs::MigsDocument>(text),
-        Kind::State => through::<ffs::state::StateDocument>(text),
+        Kind::Dag => checked::<ffs::dag::DagDocument>(text),
+        Kind::Profile => checked::<ffs::profile::ProfileDocument>(text),
+        Kind::Ranking => checked::<ffs::ranking::RankingDocument>(text),
+        Kind::Assignment => checked::<ffs::assignment::AssignmentDocument>(text),
+        Kind::Migs => checked::<ffs::migs::MigsDocument>(text),
+        Kind::State => checked::<ffs::state::StateDocument>(text),
+        Kind::Control => control(text),
+        Kind::Annotation => annotation(text),
     }
 }
 
@@ -121,8 +131,36 @@ fn through<T: DeserializeOwned + Serialize>(text: &[u8]) -> Result<Vec<u8>, Stri
     faithful(text, &document)
 }
 
+fn checked<D: ffs::Document>(text: &[u8]) -> Result<Vec<u8>, String> {
+    let document: D = ffs::read(text).map_err(|error| error.to_string())?;
+    faithful(text, &document)
+}
+
+/// Either side's line; which side speaks shows in the members alone.
+fn control(text: &[u8]) -> Result<Vec<u8>, String> {
+    through::<ffs::control::LaneMessage>(text).or_else(|of_lane| {
+        let of_invoker = through::<ffs::control::InvokerMessage>(text);
+        of_invoker.map_err(|of_invoker| format!("as a lane's: {of_lane}; as the invoker's: {of_invoker}"))
+    })
+}
+
+fn annotation(text: &[u8]) -> Result<Vec<u8>, String> {
+    let value: Value = decode(text).map_err(|error| error.to_string())?;
+    match Annotation::parse(&value).map_err(|error| error.to_string())? {
+        // `false` and `null` say that there is none; so does what comes out.
+        None => Ok(text.to_vec()),
+        Some(annotation) => match &value {
+            Value::String(inner) => faithful(inner.as_bytes(), &annotation),
+            _ => faithful(text, &annotation),
+        },
+    }
+}
+
 fn faithful(text: &[u8], document: &impl Serialize) -> Result<Vec<u8>, String> {
     let encoded = serde_json::to_vec(document).map_err(|error| error.to_string())?;
+    if encoded == text {
+        return Ok(encoded);
+    }
     let input: Value = decode(text).map_err(|error| error.to_string())?;
     let output: Value = decode(&encoded).map_err(|error| error.to_string())?;
     match difference::first(&input, &output) {
