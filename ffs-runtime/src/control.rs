@@ -75,10 +75,9 @@ async fn keep(
     let first = loop {
         tokio::select! {
             message = messages.recv() => break message,
-            data = reading.fill_buf() => match data {
-                Ok([_, ..]) => break messages.recv().await,
-                Ok([]) | Err(_) => {}
-            },
+            data = reading.fill_buf() => if let Ok([_, ..]) = data {
+                break messages.recv().await;
+            }
         }
         tokio::time::sleep(SILENCE).await;
         let Ok(again) = UnixStream::connect(&path).await else {

@@ -263,6 +263,20 @@ mod tests {
     use super::*;
     use crate::logs::Stream;
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_a_process_says_is_too_odd(
+            kind in "hello|initialized|loaded|failed|result|state|turn|[a-z]*",
+            members in r#"[\[\]{}":,a-z0-9.]{0,40}"#,
+        ) {
+            for text in [format!(r#"{{"type":"{kind}"{members}}}"#), format!(r#"{{"type":"{kind}",{members}"#), members] {
+                if let Ok(Some(message)) = decode(&text) {
+                    proptest::prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{message:?}");
+                }
+            }
+        }
+    }
+
     fn decode(text: &str) -> Result<Option<FromChild>, serde_json::Error> {
         FromChild::decode(&Bytes::copy_from_slice(text.as_bytes()))
     }

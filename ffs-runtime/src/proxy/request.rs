@@ -196,6 +196,39 @@ fn kind(raw: &RawValue) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// JSON with pieces cut out or put in.
+    fn nearly_json() -> impl Strategy<Value = Bytes> {
+        let whole = r#"{"value":{"code":"c","env":{"A":1}},"deadline":"9","kind":"1g.10gb","example":{}}"#;
+        let edit = (
+            0..=whole.len(),
+            0..4_usize,
+            prop::collection::vec(any::<u8>(), 0..4),
+        );
+        prop::collection::vec(edit, 0..6).prop_map(move |edits| {
+            let mut bytes = whole.as_bytes().to_vec();
+            for (at, cut, put) in edits {
+                let at = at.min(bytes.len());
+                let end = (at + cut).min(bytes.len());
+                bytes.splice(at..end, put);
+            }
+            bytes.into()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_is_too_odd_to_be_judged(body in nearly_json()) {
+            let is_json = serde_json::from_slice::<&RawValue>(&body).is_ok();
+            match init_value(&body) {
+                Ok(value) => prop_assert!(serde_json::from_slice::<serde_json::Map<_, _>>(&value).is_ok()),
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+            prop_assert!(is_json || run(&body).is_err());
+            prop_assert!(build(&body).is_err() && profile(&body).is_err(), "neither is complete");
+        }
+    }
 
     fn init(text: &str) -> Result<String, String> {
         init_value(&Bytes::copy_from_slice(text.as_bytes()))
