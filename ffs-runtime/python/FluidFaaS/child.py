@@ -94,7 +94,7 @@ class Child:
         from .lane.process import LaneProcess
 
         lane = self._lane = LaneProcess(self._link, self.end)
-        self._work.put(lambda: lane.serve(self._entry()))
+        self._work.put(lambda: lane.serve(self._entry))
 
     def _entry(self) -> Any:
         if self._action is None:

@@ -24,7 +24,7 @@ LANE_LIMIT = 64 * 1024
 HEAD_LIMIT = 10 * 1024 * 1024
 
 _current: ContextVar[Capture | None] = ContextVar("output", default=None)
-_active: set[Capture] = set()
+_active: list[Capture] = []
 
 
 class Capture:
@@ -68,11 +68,11 @@ class Capture:
 def captured(capture: Capture) -> Iterator[Capture]:
     """What is printed inside belongs to `capture`."""
     token = _current.set(capture)
-    _active.add(capture)
+    _active.append(capture)
     try:
         yield capture
     finally:
-        _active.discard(capture)
+        _active.remove(capture)
         _current.reset(token)
 
 
@@ -95,8 +95,8 @@ class _Divided(io.TextIOBase):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         capture = _current.get()
         if capture is None:
-            active = list(_active)
-            capture = active[0] if len(active) == 1 else None
+            active = set(_active)
+            capture = active.pop() if len(active) == 1 else None
         if capture is None:
             return self._raw.write(text)
         capture.write(self._name, text)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,21 @@ class Child:
         return self.answer(self._ask("profile", request=request))
 
     def answer(self, id: int) -> dict[str, Any]:
-        try:
-            return self._answers[id].get(timeout=PATIENCE)
-        except queue.Empty:
-            raise AssertionError(f"no answer to {id}; stderr: {self.stderr()}") from None
+        return self._wait(self._answers[id], f"the answer to {id}")
 
     def said(self, kind: str) -> dict[str, Any]:
-        try:
-            return self._of(kind).get(timeout=PATIENCE)
-        except queue.Empty:
-            raise AssertionError(f"{kind} was not said; stderr: {self.stderr()}") from None
+        return self._wait(self._of(kind), kind)
+
+    def _wait(self, messages: queue.SimpleQueue[Any], what: str) -> dict[str, Any]:
+        give_up = time.monotonic() + PATIENCE
+        while time.monotonic() < give_up:
+            ended = self.closed.is_set()
+            try:
+                return messages.get(timeout=0 if ended else 0.2)
+            except queue.Empty:
+                if ended:
+                    break
+        raise AssertionError(f"{what} did not come; stderr: {self.stderr()}")
 
     def send(self, message: dict[str, Any]) -> None:
         text = json.dumps(message).encode()

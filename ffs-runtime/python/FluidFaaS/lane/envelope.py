@@ -1,0 +1,79 @@
+"""What travels with the values of a request: times and output of the lanes so far, and its error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Envelope", "Failure", "LaneRecord"]
+
+
+@dataclass(frozen=True, order=True)
+class Failure:
+    """Why a request failed. Of several the one that the unsplit function would have met counts: the least."""
+
+    #: Position of the component in the order of execution; before all of them, -1.
+    order: int
+    #: What the caller reads.
+    text: str
+
+
+@dataclass
+class LaneRecord:
+    """One lane's part in a request."""
+
+    queue_ms: float
+    exec_ms: float
+    #: (stream, line)
+    logs: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Envelope:
+    """One request's story up to here. At a join the stories of all rings become one."""
+
+    lanes: dict[str, LaneRecord] = field(default_factory=dict)
+    #: Ring → milliseconds to write, wait for and read the request's frame.
+    transfer: dict[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    @classmethod
+    def joined(cls, parts: Iterable[Envelope]) -> Envelope:
+        whole = cls()
+        for part in parts:
+            whole.lanes.update(part.lanes)
+            whole.transfer.update(part.transfer)
+            failures = [failure for failure in (whole.failure, part.failure) if failure is not None]
+            whole.failure = min(failures, default=None)
+        return whole
+
+    def encode(self, kinds: list[str]) -> bytes:
+        """As a frame's JSON; `kinds` says what its tensors become again."""
+        document: dict[str, Any] = {"kinds": kinds} if kinds else {}
+        if self.lanes:
+            document["lanes"] = {id: [lane.queue_ms, lane.exec_ms, lane.logs] for id, lane in self.lanes.items()}
+        if self.transfer:
+            document["transfer"] = self.transfer
+        if self.failure is not None:
+            document["failure"] = [self.failure.order, self.failure.text]
+        return json.dumps(document).encode("ascii")
+
+    @classmethod
+    def decode(cls, text: bytes) -> tuple[Envelope, list[str]]:
+        """The envelope and the kinds. Raises ValueError for what no lane of ours has written."""
+        try:
+            document = json.loads(text)
+            failure = document.get("failure")
+            envelope = cls(
+                lanes={
+                    id: LaneRecord(float(queue), float(exec), [(str(stream), str(line)) for stream, line in logs])
+                    for id, (queue, exec, logs) in document.get("lanes", {}).items()
+                },
+                transfer={ring: float(ms) for ring, ms in document.get("transfer", {}).items()},
+                failure=Failure(int(failure[0]), str(failure[1])) if failure else None,
+            )
+            return envelope, [str(kind) for kind in document.get("kinds", [])]
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+            raise ValueError(f"a frame's JSON is not that of a lane: {error}") from None

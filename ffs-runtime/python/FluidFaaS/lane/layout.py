@@ -1,0 +1,148 @@
+"""What the config layer says about this lane."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import _native
+from ..dag import Dag, Input, Port, Source
+from ..errors import DefinitionError
+
+__all__ = ["HEAD", "Layout", "Ring", "read"]
+
+#: The lane that answers requests.
+HEAD = "s0l0"
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A ring and what it carries."""
+
+    id: str
+    path: str
+    slots: int
+    slot_bytes: int
+    producer: str
+    consumer: str
+    tensors: tuple[Source, ...]
+
+    @property
+    def inputs_only(self) -> bool:
+        """Whether it carries nothing that a component makes."""
+        return all(isinstance(source, Input) for source in self.tensors)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One lane of an assignment."""
+
+    lane: str
+    epoch: int
+    dag: Dag
+    components: tuple[str, ...]
+    rings_in: tuple[Ring, ...]
+    rings_out: tuple[Ring, ...]
+    #: Lane → `lane s1l0 (components cls) on slice MIG-…`, in the order of the assignment.
+    labels: dict[str, str]
+    #: Component ids by stage and lane.
+    stages: list[list[list[str]]]
+    #: Slice UUIDs in the order of the lanes.
+    migs: list[str] = field(default_factory=list)
+    #: Whether the slice is shared with other instances, so that the lane computes in turns.
+    shared: bool = False
+
+    @property
+    def is_head(self) -> bool:
+        return self.lane == HEAD
+
+    @property
+    def label(self) -> str:
+        return self.labels[self.lane]
+
+    def check(self) -> None:
+        """Raises if the lane does not get what its components read, or cannot send what it has to."""
+        have: set[Source] = {Input(name) for name in self.dag.inputs} if self.is_head else set()
+        for ring in self.rings_in:
+            have.update(ring.tensors)
+        for id in self.components:
+            node = self.dag.node(id)
+            for source in node.sources:
+                if source not in have:
+                    raise DefinitionError(f"assignment.json gives {self.label} no ring with {source}, which {id} reads")
+            have.update(Port(id, port) for port in range(len(node.outputs)))
+        for ring in self.rings_out:
+            for source in ring.tensors:
+                if source not in have:
+                    raise DefinitionError(f"ring {ring.id} is to carry {source}, which {self.label} does not have")
+        if not self.is_head and not self.rings_in:
+            raise DefinitionError(f"assignment.json gives {self.label} no ring to read from")
+
+
+def read(folder: Path, lane: str) -> Layout:
+    """Reads `dag.json`, `assignment.json` and, if it is there, `migs.json`.
+
+    Raises :class:`DefinitionError` naming the file and what is wrong with it.
+    """
+    dag = Dag.from_document(_document(folder, "dag"))
+    assignment = _document(folder, "assignment")
+    lanes = [item for stage in assignment["stages"] for item in stage["lanes"]]
+    own = next((item for item in lanes if item["id"] == lane), None)
+    if own is None:
+        raise DefinitionError(f"FFS_LANE is {lane!r}; assignment.json has {', '.join(item['id'] for item in lanes)}")
+    rings = {item["id"]: _ring(item) for item in assignment["rings"]}
+    layout = Layout(
+        lane=lane,
+        epoch=assignment["epoch"],
+        dag=dag,
+        components=tuple(own["components"]),
+        rings_in=tuple(_named(rings, id, own) for id in own["rings_in"]),
+        rings_out=tuple(_named(rings, id, own) for id in own["rings_out"]),
+        labels={
+            item["id"]: f"lane {item['id']} (components {', '.join(item['components'])}) on slice {item['mig']['uuid']}"
+            for item in lanes
+        },
+        stages=[[list(item["components"]) for item in stage["lanes"]] for stage in assignment["stages"]],
+        migs=[item["mig"]["uuid"] for item in lanes],
+        shared=_is_shared(folder, own["mig"]["uuid"]),
+    )
+    layout.check()
+    return layout
+
+
+def _document(folder: Path, name: str) -> Any:
+    file = folder / f"{name}.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+        _native.check_document(name, text)
+    except (OSError, ValueError) as error:
+        raise DefinitionError(f"{file} cannot be used: {error}") from None
+    return json.loads(text)
+
+
+def _ring(item: dict[str, Any]) -> Ring:
+    sources = [Input(s["input"]) if "input" in s else Port(s["node"], s["port"]) for s in item["tensors"]]
+    return Ring(
+        id=item["id"],
+        path=item["path"],
+        slots=item["slots"],
+        slot_bytes=item["bytes"] // item["slots"],
+        producer=item["producer"],
+        consumer=item["consumer"],
+        tensors=tuple(sources),
+    )
+
+
+def _named(rings: dict[str, Ring], id: str, lane: dict[str, Any]) -> Ring:
+    if id not in rings:
+        raise DefinitionError(f"lane {lane['id']} has the ring {id!r}, which assignment.json does not describe")
+    return rings[id]
+
+
+def _is_shared(folder: Path, uuid: str) -> bool:
+    if not (folder / "migs.json").exists():
+        return False
+    slices = _document(folder, "migs")["slices"]
+    return any(item["uuid"] == uuid and item["state"] == "shared" for item in slices)

@@ -1,0 +1,238 @@
+"""The life of a process that serves a lane: rings, components, states, and the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import _native, author, component, memory, output, runner
+from ..answer import body_text, error_body, error_text
+from ..errors import FluidFaaSError, PipelineError
+from ..ffaas import Context
+from ..link import Link
+from . import layout as layouts
+from . import worker
+from .frames import Inbox, Outbox, RingEnded
+from .head import Head
+from .layout import Layout
+from .requests import Request, RequestFailed, current
+from .stage import Stage
+from .turns import Turns
+from .watch import GRACE_S, Watch
+
+if TYPE_CHECKING:
+    from ..entries import Entry
+
+__all__ = ["LaneProcess"]
+
+#: How long the other lanes may take to make their rings. The invoker's start deadline is shorter.
+START_MS = 600_000.0
+#: Requests that the head has in `pre`, on their way or in `post` at once; the invoker sends fewer.
+MOST_REQUESTS = 64
+
+
+class LaneProcess:
+    """One lane, from the message `serve` on."""
+
+    def __init__(self, link: Link, end: Callable[[], None]) -> None:
+        """`end` ends this process."""
+        self._link = link
+        self._end = end
+        self._entry: Entry | None = None
+        self._layout: Layout | None = None
+        self._head: Head | None = None
+        self._stage: Stage | None = None
+        self._turns: Turns | None = None
+        self._ends: list[Inbox | Outbox] = []
+        self._serving = threading.Event()
+        self._settling = threading.Lock()
+        self._broken: str | None = None
+        self._requests = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="ffs-request")
+        self._unanswered: dict[int, Request] = {}
+
+    def serve(self, entry: Callable[[], Entry]) -> None:
+        """Opens the rings, loads the components, and runs requests; on the main thread."""
+        try:
+            inboxes = self._start(entry)
+        except FluidFaaSError as error:
+            if error.__cause__ is not None:
+                sys.stderr.write(author.format_error(error.__cause__))
+            self._fail(error.sentence, error.at or author.location_of_error(error))
+            return
+        except _native.RingError as error:
+            self._fail(error.args[0], None)
+            return
+        assert self._layout is not None and self._stage is not None, "the start has made them"
+        if self._head is not None:
+            self._head.loop()
+            return
+        try:
+            worker.loop(self._layout, inboxes, self._stage)
+        except Exception as error:
+            self._break(error)
+
+    def take_run(self, id: int, body: dict[str, Any]) -> None:
+        """A request for the head; answered from a thread of its own."""
+        self._requests.submit(self._answer, id, body)
+
+    def take(self, message: dict[str, Any]) -> None:
+        """What the invoker says to a lane."""
+        kind = message["type"]
+        if kind == "poison":
+            self._give_up(message["reason"], "died")
+            self._end()
+        elif kind == "turn" and self._turns is not None:
+            self._turns.granted(message["turn"])
+        elif kind == "state":
+            threading.Thread(target=self._change_state, args=(message,), daemon=True).start()
+
+    def abandon(self, reason: str) -> None:
+        """This process ends: the other lanes are told through the rings."""
+        label = self._layout.label if self._layout is not None else "a lane"
+        self._poison("failed", f"{label}: {reason}")
+        for end in list(self._ends):
+            end.remove_name()
+
+    # Start.
+
+    def _start(self, entry: Callable[[], Entry]) -> list[Inbox]:
+        layout = layouts.read(Path(os.environ["FFS_CONFIG"]), os.environ.get("FFS_LANE", ""))
+        self._layout = layout
+        if layout.is_head:
+            self._entry = entry()
+        boxes = []
+        for ring in layout.rings_out:
+            box = Outbox(ring, layout.epoch)
+            self._ends.append(box)
+            boxes.append(box)
+        began = time.perf_counter()
+        components = component.load_all(layout.dag, layout.components)
+        memory.trim()
+        load_ms = (time.perf_counter() - began) * 1000
+        resident = memory.resident()
+        inboxes = []
+        for ring in layout.rings_in:
+            inbox = Inbox(ring, layout.epoch, START_MS)
+            self._ends.append(inbox)
+            inboxes.append(inbox)
+        self._turns = Turns(self._link, layout.shared)
+        early = [box for box in boxes if layout.is_head and box.ring.inputs_only]
+        late = [box for box in boxes if box not in early]
+        self._stage = Stage(layout, components, late, Watch(self._overrun), self._turns)
+        if layout.is_head:
+            self._head = Head(layout, early, inboxes, self._stage, self._break)
+            runner.use(self._head)
+        self._serving.set()
+        self._link.send("loaded", load_ms=load_ms, resident_bytes=resident)
+        return inboxes
+
+    # Requests.
+
+    def _answer(self, id: int, body: dict[str, Any]) -> None:
+        context = Context.from_members(body)
+        capture = output.Capture(output.HEAD_LIMIT, "this request")
+        request = Request(context.activation_id, int(context.deadline_ms or 0), capture)
+        self._unanswered[id] = request
+        self._serving.wait()
+        token = current.set(request)
+        try:
+            with output.captured(capture):
+                status, text = self._run(body.get("value", {}), context)
+        finally:
+            current.reset(token)
+        self._send_answer(id, status, text)
+
+    def _run(self, event: Any, context: Context) -> tuple[int, str]:
+        try:
+            if self._broken is not None or self._entry is None:
+                raise PipelineError(self._broken or "this lane is not the head and answers no requests")
+            return body_text(self._entry.invoke(event, context))
+        except PipelineError as error:
+            return 502, error_body(error.sentence)
+        except RequestFailed as error:
+            return 200, error_body(error.sentence)
+        except Exception as error:
+            sys.stderr.write(author.format_error(error))
+            return 200, error_body(error_text(error))
+
+    def _send_answer(self, id: int, status: int, text: str) -> None:
+        request = self._unanswered.pop(id, None)
+        if request is None:
+            return  # answered when the pipeline was given up
+        lanes = list(self._layout.labels) if self._layout is not None else []
+        timing = request.timing(lanes, layouts.HEAD) if request.jobs else None
+        self._link.send_result(id, status, text, request.logs(lanes), timing)
+
+    # States.
+
+    def _change_state(self, message: dict[str, Any]) -> None:
+        desired = message["desired"]
+        if desired != "stop":
+            self._serving.wait()
+        with self._settling:
+            if desired == "stop":
+                self._give_up("the instance was stopped", "stopped")
+            elif self._stage is None:
+                return  # the lane failed, and said so
+            elif desired == "evict":
+                self._stage.evict()
+            elif desired in ("run", "resume"):
+                self._stage.resume()
+            elif desired == "drain":
+                self._drain(message.get("deadline_ms"))
+            self._link.send("state", epoch=message["epoch"], reached=desired)
+            if desired == "stop":
+                self._end()
+
+    def _drain(self, deadline_ms: float | None) -> None:
+        assert self._stage is not None, "only a lane that serves is drained"
+        if self._head is not None:
+            self._head.wait_idle(None if deadline_ms is None else deadline_ms / 1000)
+        self._stage.idle()
+
+    # Ends.
+
+    def _fail(self, sentence: str, at: str | None) -> None:
+        """This lane cannot go on, by its own fault."""
+        self._link.send("failed", sentence=sentence, at=at)
+        label = f"{self._layout.label}: " if self._layout is not None else ""
+        self._give_up(f"{label}{sentence}", "failed")
+
+    def _break(self, error: Exception) -> None:
+        """A ring ended, or the code of the lane itself failed."""
+        assert self._layout is not None, "rings and requests come after the layout"
+        if isinstance(error, RingEnded):
+            peer = self._layout.labels.get(error.peer, error.peer)
+            self._give_up(error.note or f"{peer}: {error}", "failed")
+        else:
+            sys.stderr.write(author.format_error(error))
+            self._fail(str(error) or type(error).__name__, author.location_of_error(error))
+
+    def _overrun(self) -> None:
+        label = self._layout.label if self._layout is not None else "the lane"
+        sentence = f"{label} ran on for {GRACE_S:.0f} s after the deadline of its request"
+        self._link.send("failed", sentence=sentence, at=None)
+        self._give_up(sentence, "failed")
+        self._end()
+
+    def _give_up(self, sentence: str, reason: str) -> None:
+        """Poisons the rings, and answers whatever waits for an answer with `sentence`."""
+        if self._broken is None:
+            self._broken = sentence
+        self._poison(reason, sentence)
+        if self._head is not None:
+            self._head.abandon(self._broken)
+        self._serving.set()
+        for id in list(self._unanswered):
+            self._send_answer(id, 502, error_body(self._broken))
+
+    def _poison(self, reason: str, sentence: str) -> None:
+        for end in list(self._ends):
+            end.poison(reason, sentence)
+

@@ -1,0 +1,139 @@
+"""This lane's components for one request, and the rings that what they make goes into."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..answer import error_text
+from ..author import format_error
+from ..component import Component, ComponentFailure
+from ..dag import Node, Source
+from ..execution import Pool, Sequence
+from ..output import Capture, captured
+from .envelope import Envelope, Failure, LaneRecord
+from .frames import DoesNotFit, Outbox
+from .layout import Layout
+from .turns import Turns
+from .watch import Watch
+
+__all__ = ["Stage", "Work"]
+
+
+@dataclass
+class Work:
+    """One request in this lane."""
+
+    request: int
+    deadline_ms: int
+    values: dict[Source, Any]
+    envelope: Envelope
+    capture: Capture
+    #: Milliseconds that it waited for this lane, known when it begins.
+    queued_ms: float = 0.0
+
+
+class Stage:
+    """Runs requests one at a time."""
+
+    def __init__(self, layout: Layout, components: dict[str, Component], outboxes: Iterable[Outbox], watch: Watch, turns: Turns) -> None:
+        self._layout = layout
+        self._components = components
+        self._outboxes = list(outboxes)
+        self._watch = watch
+        self._turns = turns
+        self._last = layout.components[-1]
+        kept = [source for box in self._outboxes for source in box.ring.tensors]
+        if layout.is_head:
+            kept += [port for port in layout.dag.outputs.values() if port.node in layout.components]
+        self._sequence = Sequence((layout.dag.node(id) for id in layout.components), kept)
+        self._one_at_a_time = threading.Lock()
+        self._resident = threading.Event()
+        self._resident.set()
+
+    def run(self, work: Work) -> tuple[Pool | None, LaneRecord]:
+        """Runs the components and sends what they make; an error goes to every ring that is still owed.
+
+        Afterwards `work.envelope.failure` says whether it went wrong. The pool holds what was
+        not sent. Raises :class:`RingEnded`.
+        """
+        owed = list(self._outboxes)
+        pool = None
+        if work.envelope.failure is None and work.deadline_ms and time.time() * 1000 > work.deadline_ms:
+            late = f"the deadline of the request passed before {self._layout.label} could begin"
+            work.envelope.failure = Failure(self._order(self._layout.components[0]), late)
+        record = LaneRecord(work.queued_ms, 0.0)
+        if work.envelope.failure is None:
+            self._resident.wait()
+            with self._one_at_a_time, self._turns.taken(), captured(work.capture):
+                pool = self._execute(work, record, owed)
+        self._close(work, record)
+        for box in owed:
+            box.send(work.request, work.deadline_ms, [], work.envelope)
+        return pool, record
+
+    def evict(self) -> None:
+        """Moves the weights out of the slice, once nothing runs; requests wait until they are back."""
+        self._resident.clear()
+        with self._one_at_a_time:
+            for component in self._components.values():
+                component.evict()
+
+    def resume(self) -> None:
+        """Moves the weights back."""
+        if not self._resident.is_set():
+            with self._one_at_a_time:
+                for component in self._components.values():
+                    component.resume()
+            self._resident.set()
+
+    def idle(self) -> None:
+        """Returns when nothing runs."""
+        with self._one_at_a_time:
+            pass
+
+    def _execute(self, work: Work, record: LaneRecord, owed: list[Outbox]) -> Pool | None:
+        began = time.perf_counter()
+        spent_sending = 0.0
+
+        def produced(pool: Pool, node: Node) -> None:
+            nonlocal spent_sending
+            sending = time.perf_counter()
+            if node.id == self._last:
+                record.exec_ms = (sending - began - spent_sending) * 1000
+                self._close(work, record)
+            for box in [box for box in owed if all(pool.has(source) for source in box.ring.tensors)]:
+                items = [pool.look(source) for source in box.ring.tensors]
+                box.send(work.request, work.deadline_ms, items, work.envelope)
+                owed.remove(box)
+                del items
+                for source in box.ring.tensors:
+                    pool.drop(source)
+            spent_sending += time.perf_counter() - sending
+
+        self._watch.begin(work.deadline_ms)
+        try:
+            return self._sequence.run(self._components, work.values, produced)
+        except ComponentFailure as failure:
+            cause = failure.__cause__ or failure
+            sys.stderr.write(format_error(cause))
+            work.envelope.failure = Failure(self._order(failure.component), error_text(cause))
+        except DoesNotFit as error:
+            work.envelope.failure = Failure(self._order(self._last), error.sentence)
+        finally:
+            self._watch.end()
+        record.exec_ms = (time.perf_counter() - began - spent_sending) * 1000
+        return None
+
+    def _close(self, work: Work, record: LaneRecord) -> None:
+        """Puts this lane's record into the envelope. The head keeps its own to itself."""
+        if not self._layout.is_head:
+            record.logs = work.capture.lines()
+            work.envelope.lanes[self._layout.lane] = record
+
+    def _order(self, component: str) -> int:
+        return self._layout.dag.order(component)
