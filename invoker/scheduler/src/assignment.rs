@@ -46,7 +46,7 @@ pub fn assign(dag: &Dag, placement: &Placement, options: &AssignOptions) -> Assi
                 .expect("lane ids are valid in ring ids");
             let payload: u64 = tensors
                 .iter()
-                .map(|origin| dag.tensor_bytes(*origin).0.next_multiple_of(ALIGNMENT))
+                .map(|origin| dag.size(*origin).room().0.next_multiple_of(ALIGNMENT))
                 .sum();
             Ring {
                 path: format!("/dev/shm/ffs-{}-{id}", options.instance),

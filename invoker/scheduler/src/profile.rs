@@ -60,7 +60,7 @@ pub enum ProfileError {
     },
     #[error("`batch` is 0; expected at least 1")]
     Batch,
-    #[error("`context_bytes` is {value}; expected at most 1 PiB")]
+    #[error("`context_bytes` is {value}; expected at most 1 TiB")]
     Context { value: u64 },
     #[error("edge {edge:?}: {reason}")]
     Edge { edge: String, reason: String },
@@ -199,7 +199,7 @@ impl Profile {
             Origin::Port { component, port } => self.edges.get(&(component, port)).copied(),
             Origin::Input(_) => None,
         }
-        .unwrap_or_else(|| dag.tensor_bytes(origin))
+        .unwrap_or_else(|| dag.size(origin).bytes)
     }
 
     /// Whether each component alone fits the largest kind of slice there is.
@@ -262,7 +262,7 @@ fn costs(id: &ComponentId, row: &ComponentProfile, columns: &[ProfileName]) -> R
                 component: id.clone(),
                 field: field.to_owned(),
                 value: bytes.0.to_string(),
-                expected: "at most 1 PiB",
+                expected: "at most 1 TiB",
             });
         }
     }
@@ -343,11 +343,8 @@ fn nanos(millis: Millis) -> Option<u64> {
 fn tensors(dag: &Dag, component: usize) -> u64 {
     let node = dag.component(component);
     let distinct: BTreeSet<Origin> = node.inputs.iter().copied().collect();
-    let inputs: u64 = distinct
-        .into_iter()
-        .map(|origin| dag.tensor_bytes(origin).0)
-        .sum();
-    let outputs: u64 = node.outputs.iter().map(|output| output.bytes.0).sum();
+    let inputs: u64 = distinct.into_iter().map(|origin| dag.size(origin).bytes.0).sum();
+    let outputs: u64 = node.outputs.iter().map(|output| output.size.bytes.0).sum();
     inputs + outputs
 }
 
@@ -384,7 +381,7 @@ fn edges(document: &ProfileDocument, dag: &Dag) -> Result<BTreeMap<(usize, u32),
             return Err(error("the DAG has no such edge".to_owned()));
         }
         if size.bytes > MAX_SIZE {
-            return Err(error(format!("{} bytes; expected at most 1 PiB", size.bytes.0)));
+            return Err(error(format!("{} bytes; expected at most 1 TiB", size.bytes.0)));
         }
         let largest: &mut Bytes = edges.entry((from, from_port)).or_default();
         *largest = (*largest).max(size.bytes);

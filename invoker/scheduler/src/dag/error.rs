@@ -1,6 +1,6 @@
 //! What can be wrong with a DAG, as sentences that name node and reason.
 
-use super::MAX_COMPONENTS;
+use super::{MAX_COMPONENTS, MAX_PORTS};
 use proto::id::ComponentId;
 
 /// Why a document is no DAG.
@@ -19,6 +19,12 @@ pub enum DagError {
         node: ComponentId,
         side: &'static str,
         port: u32,
+    },
+    #[error("node {node} has {count} {side} ports; at most {MAX_PORTS} are supported")]
+    TooManyPorts {
+        node: ComponentId,
+        side: &'static str,
+        count: usize,
     },
     #[error("node {node}: input port {port} reads node {from}, which does not exist")]
     UnknownNode {
@@ -61,7 +67,7 @@ pub enum DagError {
     UnknownSymbol { tensor: String, symbol: String },
     #[error("{tensor}: a dimension is 0; expected at least 1")]
     ZeroDimension { tensor: String },
-    #[error("{tensor}: it is larger than 1 PiB")]
+    #[error("{tensor}: it is larger than 1 TiB")]
     TooLarge { tensor: String },
 }
 

@@ -19,8 +19,11 @@ use std::sync::Arc;
 /// Most components of one function. Source: `ffs.dag/1`.
 pub const MAX_COMPONENTS: usize = 64;
 
-/// Largest size that a document may state, 1 PiB: sums of sizes then never overflow.
-pub(crate) const MAX_SIZE: Bytes = Bytes(1 << 50);
+/// Most input ports, and most output ports, of one component.
+pub const MAX_PORTS: usize = 256;
+
+/// Largest size that a document may state, 1 TiB: sums of sizes then never overflow.
+pub(crate) const MAX_SIZE: Bytes = Bytes(1 << 40);
 
 /// A function as a graph: components in topological order (ties by id), and where each tensor goes.
 #[derive(Clone, Debug)]
@@ -55,18 +58,38 @@ pub enum Origin {
     Input(usize),
 }
 
-/// One tensor that a component produces, at the largest shape that its symbols allow.
+/// One tensor that a component produces.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputPort {
     pub port: u32,
+    pub size: Size,
+}
+
+/// How large a tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// At its shape, with each symbol at its value.
     pub bytes: Bytes,
+    /// Whether a symbol bounds the shape. One without may be no more than what the example had.
+    pub bounded: bool,
+}
+
+impl Size {
+    /// Room for the tensor of any request: twice the example's where nothing bounds the shape.
+    pub const fn room(self) -> Bytes {
+        if self.bounded {
+            self.bytes
+        } else {
+            Bytes(2 * self.bytes.0)
+        }
+    }
 }
 
 /// One tensor that enters the function from outside.
 #[derive(Clone, Debug)]
 pub struct ExternalInput {
     pub name: String,
-    pub bytes: Bytes,
+    pub size: Size,
 }
 
 /// One tensor that the function returns.
@@ -138,16 +161,17 @@ impl Dag {
         self.ids.iter().position(|other| other == id)
     }
 
-    /// The size of one tensor at its largest shape.
-    pub fn tensor_bytes(&self, origin: Origin) -> Bytes {
+    /// The size of one tensor.
+    pub fn size(&self, origin: Origin) -> Size {
         match origin {
-            Origin::Input(input) => self.inputs[input].bytes,
-            Origin::Port { component, port } => self.components[component]
-                .outputs
-                .iter()
-                .find(|output| output.port == port)
-                .map(|output| output.bytes)
-                .expect("parse checks that every port that is read exists"),
+            Origin::Input(input) => self.inputs[input].size,
+            Origin::Port { component, port } => {
+                let mut outputs = self.components[component].outputs.iter();
+                let output = outputs.find(|output| output.port == port);
+                output
+                    .expect("parse checks that every port that is read exists")
+                    .size
+            }
         }
     }
 }

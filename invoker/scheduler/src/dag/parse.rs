@@ -1,7 +1,7 @@
 //! From a document to a [`Dag`]: every rule there is.
 
 use super::{Component, ComponentSet, Dag, DagError, ExternalInput, FunctionOutput};
-use super::{MAX_COMPONENTS, MAX_SIZE, Origin, OutputPort};
+use super::{MAX_COMPONENTS, MAX_PORTS, MAX_SIZE, Origin, OutputPort, Size};
 use proto::ffs::dag::{DagDocument, Dim, Node, NodeInput, Source};
 use proto::id::ComponentId;
 use proto::unit::Bytes;
@@ -16,6 +16,14 @@ pub(super) fn parse(document: &DagDocument) -> Result<Dag, DagError> {
         0 => return Err(DagError::Empty),
         1..=MAX_COMPONENTS => {}
         _ => return Err(DagError::TooMany { count }),
+    }
+    for node in &document.nodes {
+        for (side, count) in [("input", node.inputs.len()), ("output", node.outputs.len())] {
+            if count > MAX_PORTS {
+                let node = node.id.clone();
+                return Err(DagError::TooManyPorts { node, side, count });
+            }
+        }
     }
     let nodes = topological_order(document)?;
     let positions: Positions<'_> = nodes
@@ -193,8 +201,8 @@ fn external_inputs(document: &DagDocument) -> Result<Vec<ExternalInput>, DagErro
             return Err(DagError::DuplicateName { what: "inputs", name });
         }
         let tensor = || format!("input {name:?}");
-        let bytes = size(document, input.dtype.size(), &input.shape, tensor)?;
-        inputs.push(ExternalInput { name, bytes });
+        let size = size(document, input.dtype.size(), &input.shape, tensor)?;
+        inputs.push(ExternalInput { name, size });
     }
     Ok(inputs)
 }
@@ -211,8 +219,8 @@ fn output_ports(document: &DagDocument, node: &Node) -> Result<Vec<OutputPort>, 
             });
         }
         let tensor = || format!("node {}, output port {port}", node.id);
-        let bytes = size(document, output.dtype.size(), &output.shape, tensor)?;
-        ports.push(OutputPort { port, bytes });
+        let size = size(document, output.dtype.size(), &output.shape, tensor)?;
+        ports.push(OutputPort { port, size });
     }
     ports.sort_by_key(|output| output.port);
     Ok(ports)
@@ -250,13 +258,13 @@ fn function_outputs(
     Ok(outputs)
 }
 
-/// Bytes of a tensor with all symbols resolved.
+/// The size of a tensor with all symbols resolved.
 fn size(
     document: &DagDocument,
     element: u64,
     shape: &[Dim],
     tensor: impl Fn() -> String,
-) -> Result<Bytes, DagError> {
+) -> Result<Size, DagError> {
     let mut bytes = element;
     for dimension in shape {
         let length = match dimension {
@@ -283,7 +291,10 @@ fn size(
             .filter(|bytes| *bytes <= MAX_SIZE.0)
             .ok_or_else(|| DagError::TooLarge { tensor: tensor() })?;
     }
-    Ok(Bytes(bytes))
+    Ok(Size {
+        bytes: Bytes(bytes),
+        bounded: shape.iter().any(|dimension| matches!(dimension, Dim::Symbol(_))),
+    })
 }
 
 /// `^[A-Z][A-Za-z0-9]*$`

@@ -78,7 +78,7 @@ impl NoPlacement {
         let rejection = self.rejected.iter().find(|rejection| rejection.rank == least);
         let rejection = rejection.expect("without a placement every partition was rejected");
         format!(
-            "none of {} partitions fits the free slices; the least demanding is {}: {}",
+            "none of {} partitions fits the free slices; the least demanding, {}: {}",
             ranking.len(),
             ranking.key(least),
             rejection.because(ranking)

@@ -216,3 +216,15 @@ fn a_slot_holds_the_aligned_tensors_and_four_kibibytes() {
     assert_eq!(ring.bytes, Bytes((128 + 4096) * 4));
     assert_eq!(ring.path, "/dev/shm/ffs-i-7-s0l0-s1l0");
 }
+
+#[test]
+fn a_shape_that_nothing_bounds_may_be_only_the_examples_and_gets_twice_the_room() {
+    let mut document = dag_document("x:a a>b");
+    document.nodes[0].outputs[0].shape = vec![Dim::Fixed(65)];
+    document.nodes[0].outputs[0].dtype = Dtype::Uint8;
+
+    let assignment = assigned(&Dag::parse(&document).unwrap(), "a|b");
+
+    // 130 bytes, aligned.
+    assert_eq!(assignment.rings[0].bytes, Bytes((192 + 4096) * 4));
+}

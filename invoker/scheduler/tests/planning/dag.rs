@@ -48,7 +48,7 @@ fn sizes_come_from_dtype_and_shape_with_symbols_resolved() {
         component: 0,
         port: 0,
     };
-    assert_eq!(dag.tensor_bytes(a).0, 2 * 3 * 50 * 4);
+    assert_eq!(dag.size(a).bytes.0, 2 * 3 * 50 * 4);
 }
 
 #[test]
@@ -59,10 +59,11 @@ fn a_scalar_has_the_size_of_one_element() {
     let dag = Dag::parse(&document).unwrap();
 
     assert_eq!(
-        dag.tensor_bytes(Origin::Port {
+        dag.size(Origin::Port {
             component: 0,
             port: 0
         })
+        .bytes
         .0,
         4
     );
@@ -122,6 +123,22 @@ fn names_must_be_unique() {
     assert_eq!(
         refused(|d| d.nodes[1].outputs.extend_from_within(..)),
         "node b: output port 0 appears twice"
+    );
+}
+
+#[test]
+fn too_many_ports_are_refused() {
+    assert_eq!(
+        refused(|d| {
+            let output = d.nodes[0].outputs[0].clone();
+            d.nodes[0].outputs = (0..257)
+                .map(|port| proto::ffs::dag::NodeOutput {
+                    port,
+                    ..output.clone()
+                })
+                .collect();
+        }),
+        "node a has 257 output ports; at most 256 are supported"
     );
 }
 
@@ -191,10 +208,10 @@ fn a_shape_must_have_a_size() {
     );
     assert_eq!(
         with_shape(vec![Dim::Fixed(u64::MAX), Dim::Fixed(u64::MAX)]),
-        "node b, output port 0: it is larger than 1 PiB"
+        "node b, output port 0: it is larger than 1 TiB"
     );
     assert_eq!(
-        refused(|d| d.inputs[0].shape = vec![Dim::Fixed(1 << 60)]),
-        "input \"x\": it is larger than 1 PiB"
+        refused(|d| d.inputs[0].shape = vec![Dim::Fixed(1 << 39)]),
+        "input \"x\": it is larger than 1 TiB"
     );
 }

@@ -137,7 +137,7 @@ fn rejections_say_what_is_needed_and_what_there_is() {
     );
     assert_eq!(
         refused.because(&ranking),
-        "none of 4 partitions fits the free slices; the least demanding is n01|n02|n03: \
+        "none of 4 partitions fits the free slices; the least demanding, n01|n02|n03: \
          lane n03 needs 9000 MiB; 3 lanes compete for 2 free slices that can take them"
     );
 }

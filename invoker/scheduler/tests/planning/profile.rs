@@ -152,7 +152,7 @@ fn impossible_values_are_refused() {
     );
     assert_eq!(
         refused(|p| p.components.get_mut(&id("n02")).unwrap().weights_bytes = Bytes(u64::MAX)),
-        "component n02: weights_bytes is 18446744073709551615; expected at most 1 PiB"
+        "component n02: weights_bytes is 18446744073709551615; expected at most 1 TiB"
     );
     assert_eq!(refused(|p| p.batch = 0), "`batch` is 0; expected at least 1");
 }
