@@ -67,10 +67,8 @@ fn recorded(folder: &str, keep: impl Fn(&str, &str) -> bool) -> Vec<String> {
             .to_owned();
         (
             name,
-            std::fs::read_to_string(path)
-                .expect("readable")
-                .trim_end()
-                .to_owned(),
+            // Views answer on several lines.
+            std::fs::read_to_string(path).expect("readable").replace('\n', ""),
         )
     });
     texts
@@ -95,10 +93,7 @@ fn every_recording_comes_out_with_the_same_meaning() {
             "action",
             recorded("db/whisks", |_, text| text.contains("\"entityType\":\"action\"")),
         ),
-        (
-            "auth",
-            recorded("db/subjects", |name, _| !name.starts_with("view.")),
-        ),
+        ("auth", recorded("db/subjects", any)),
     ] {
         assert!(lines.len() >= 3, "{kind}");
         let outcome = wire(kind, lines.join("\n"));

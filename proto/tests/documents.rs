@@ -393,7 +393,7 @@ fn subjects_keep_what_operators_wrote_into_them() {
         assert_eq!(serde_json::to_value(&read).expect("encodes"), document);
     }
     for (bad, reason) in [
-        (json!({"_id": "x"}), "neither a member `subject`"),
+        (json!({"_id": "x"}), "neither a member `subject` or `rows`"),
         (
             json!({"_id": "x", "subject": "anna"}),
             "subject: subject \"anna\" is not valid",

@@ -22,4 +22,5 @@ pub mod event;
 pub mod exec;
 pub mod action;
 pub mod action_proxy;
+pub mod view;
 pub mod subject;

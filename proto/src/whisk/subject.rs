@@ -4,15 +4,18 @@
 use super::identity::Namespace;
 use super::limits::UserLimits;
 use super::name::Subject;
+use super::view::ViewAnswer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// A document of the database of subjects: a subject, or the limits of a namespace.
+/// What the database of subjects holds and says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AuthDocument {
     Subject(SubjectDocument),
     Limits(Box<LimitsDocument>),
+    /// The answer of a view over subjects and limits.
+    View(ViewAnswer),
 }
 
 /// Who may call, with which keys.
@@ -59,7 +62,10 @@ impl<'de> Deserialize<'de> for AuthDocument {
         let read = match () {
             () if members.contains_key("subject") => subject(members).map(Self::Subject),
             () if is_limits => limits(members).map(|limits| Self::Limits(Box::new(limits))),
-            () => Err("neither a member `subject` nor an `_id` that ends with /limits".to_owned()),
+            () if members.contains_key("rows") => serde_json::from_value(members.into())
+                .map(Self::View)
+                .map_err(|error| error.to_string()),
+            () => Err("neither a member `subject` or `rows`, nor an `_id` that ends with /limits".to_owned()),
         };
         read.map_err(serde::de::Error::custom)
     }
@@ -123,6 +129,7 @@ impl Serialize for AuthDocument {
         match self {
             Self::Subject(document) => document.serialize(serializer),
             Self::Limits(document) => document.serialize(serializer),
+            Self::View(answer) => answer.serialize(serializer),
         }
     }
 }

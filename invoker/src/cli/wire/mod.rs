@@ -42,7 +42,7 @@ enum Kind {
     Action,
     /// The document of an activation in CouchDB.
     Record,
-    /// The document of a subject, or of a namespace's limits, in CouchDB.
+    /// The document of a subject or of a namespace's limits in CouchDB, or a view's answer.
     Auth,
     /// Ours: a function's components and edges, dag.json.
     Dag,
