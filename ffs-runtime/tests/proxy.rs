@@ -113,6 +113,25 @@ fn a_process_that_ends_is_answered_for() {
 }
 
 #[test]
+fn a_process_that_breaks_the_protocol_is_ended() {
+    for crime in ["sendall(b'\\xff' * 8)", "sendall(b'\\x02\\0\\0\\0{]')", "shutdown(socket.SHUT_RDWR)"] {
+        let code = format!(
+            "import socket, sys, time\n\
+             def main(args):\n\
+             \x20   sys.modules['__main__'].wire.{crime}\n\
+             \x20   time.sleep(1000)\n"
+        );
+        let runtime = Runtime::with_code(&code);
+        let python = runtime.python();
+
+        let answer = runtime.run(json!({}));
+
+        assert_eq!((answer.status, answer.error().as_str()), (400, "command exited"), "{crime}");
+        assert!(!runs(python.as_raw().into()), "{crime}");
+    }
+}
+
+#[test]
 fn code_that_does_not_load_is_a_sentence_with_a_line_and_both_sentinels() {
     let mut runtime = Runtime::start();
 
