@@ -233,11 +233,7 @@ fn a_lane_whose_process_is_killed_says_so() {
 #[test]
 fn an_interpreter_that_cannot_begin_fails_the_lane() {
     let instance = Instance::new(ECHO);
-    let _lane = support::Runtime::start_with(|command| {
-        command
-            .env("FFS_CONFIG", instance.layer.path())
-            .env("FFS_LANE", "s1l0")
-            .env("FFS_TOKEN", "secret");
+    let _lane = instance.start_with("s1l0", |command| {
         command.env("TEST_DEAD_ON_ARRIVAL", "1");
     });
     let mut control = instance.accept();
@@ -295,11 +291,7 @@ fn a_lane_that_was_silent_too_long_comes_again() {
     let instance =
         Instance::new("import os, time\nwhile not os.path.exists(os.environ['UNTIL']): time.sleep(0.01)\n");
     let until = instance.layer.path().join("until");
-    let mut lane = support::Runtime::start_with(|command| {
-        command
-            .env("FFS_CONFIG", instance.layer.path())
-            .env("FFS_LANE", "s1l0")
-            .env("FFS_TOKEN", "secret");
+    let mut lane = instance.start_with("s1l0", |command| {
         command.env("UNTIL", &until);
     });
     drop(instance.accept());
@@ -390,7 +382,7 @@ fn an_invoker_that_speaks_nonsense_is_quoted() {
 }
 
 #[test]
-fn a_drained_head_finishes_takes_nothing_new_and_leaves_in_peace() {
+fn a_drained_head_finishes_takes_nothing_new_and_waits_to_be_stopped() {
     let instance = Instance::new(WAIT);
     let (mut head, mut control) = instance.start("s0l0");
     let init = head.send("/init", init_body(WAIT).to_string().as_bytes());
@@ -401,20 +393,58 @@ fn a_drained_head_finishes_takes_nothing_new_and_leaves_in_peace() {
     eventually(|| (head.run(json!({"until": "/"})).status == 200).then_some(()));
 
     control.state(4, "drain");
+    eventually(|| (head.run(json!({"until": "/"})).status == 503).then_some(()));
+    std::fs::write(&until, "").expect("written");
+
     assert_eq!(
         control.hear(),
         json!({"type": "state", "epoch": 4, "reached": "drain"})
     );
-    assert_eq!(head.run(json!({"until": "/"})).status, 503);
-    std::fs::write(&until, "").expect("written");
-
-    assert_eq!(waiting.answer().json(), json!({"finished": true}));
+    assert_eq!(
+        waiting.answer().json(),
+        json!({"finished": true}),
+        "answered before it says so"
+    );
+    control.state(5, "stop");
+    assert_eq!(
+        control.hear(),
+        json!({"type": "state", "epoch": 5, "reached": "stop"})
+    );
     assert_eq!(head.wait(), 0);
     assert!(control.is_over());
 }
 
 #[test]
-fn a_stopped_lane_and_one_that_never_served_leave_too() {
+fn a_drained_lane_still_serves_the_others_until_all_are_drained() {
+    let instance = Instance::new(ECHO);
+    let (mut lane, mut control) = instance.start("s1l0");
+    control.run();
+    control.state(4, "drain");
+    assert_eq!(
+        control.hear(),
+        json!({"type": "state", "epoch": 4, "reached": "drain"})
+    );
+
+    control.say(json!({"type": "turn", "turn": 9}));
+    assert_eq!(control.hear()["turn"], 9, "it is still there");
+
+    drop(control);
+    assert_eq!(lane.wait(), 0);
+}
+
+#[test]
+fn a_drained_lane_whose_time_is_over_ends() {
+    let instance = Instance::new(ECHO);
+    let (mut lane, mut control) = instance.start("s1l0");
+    control.run();
+    control.say(
+        json!({"type": "state", "schema": "ffs.state/1", "epoch": 4, "desired": "drain", "deadline_ms": 1.5}),
+    );
+    assert_eq!(lane.wait(), 0);
+}
+
+#[test]
+fn a_lane_that_is_stopped_or_terminated_ends_in_peace() {
     let instance = Instance::new(ECHO);
     let (mut lane, mut control) = instance.start("s1l0");
     control.run();
@@ -425,11 +455,6 @@ fn a_stopped_lane_and_one_that_never_served_leave_too() {
     );
     assert_eq!(lane.wait(), 0);
 
-    let (mut head, mut control) = instance.start("s0l0");
-    assert_eq!(control.hear()["type"], "hello");
-    control.state(4, "stop");
-    assert_eq!(head.wait(), 0);
-
     let (mut lane, mut control) = instance.start("s1l0");
     control.run();
     lane.terminate();
@@ -438,4 +463,9 @@ fn a_stopped_lane_and_one_that_never_served_leave_too() {
         json!({"type": "state", "epoch": 3, "reached": "drain"})
     );
     assert_eq!(lane.wait(), 0);
+
+    let (mut head, mut control) = instance.start("s0l0");
+    assert_eq!(control.hear()["type"], "hello");
+    control.state(4, "stop");
+    assert_eq!(head.wait(), 0, "it had nothing to finish yet");
 }

@@ -114,7 +114,11 @@ fn a_process_that_ends_is_answered_for() {
 
 #[test]
 fn a_process_that_breaks_the_protocol_is_ended() {
-    for crime in ["sendall(b'\\xff' * 8)", "sendall(b'\\x02\\0\\0\\0{]')", "shutdown(socket.SHUT_RDWR)"] {
+    for crime in [
+        "sendall(b'\\xff' * 8)",
+        "sendall(b'\\x02\\0\\0\\0{]')",
+        "shutdown(socket.SHUT_RDWR)",
+    ] {
         let code = format!(
             "import socket, sys, time\n\
              def main(args):\n\
@@ -126,7 +130,11 @@ fn a_process_that_breaks_the_protocol_is_ended() {
 
         let answer = runtime.run(json!({}));
 
-        assert_eq!((answer.status, answer.error().as_str()), (400, "command exited"), "{crime}");
+        assert_eq!(
+            (answer.status, answer.error().as_str()),
+            (400, "command exited"),
+            "{crime}"
+        );
         assert!(!runs(python.as_raw().into()), "{crime}");
     }
 }

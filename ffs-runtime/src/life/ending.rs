@@ -1,6 +1,6 @@
 //! How a container ends: what still gets its time, and what is killed.
 
-use super::listen::Server;
+use super::leaving::LAST_ANSWERS;
 use super::{Event, Life};
 use crate::child::protocol::ToChild;
 use std::process::ExitCode;
@@ -12,12 +12,11 @@ use tokio::time::timeout;
 /// killed. Less than a second in all.
 const POISON: Duration = Duration::from_millis(500);
 pub(super) const KILL: Duration = Duration::from_millis(400);
-/// How long what is finished may take to be read: answers by who asked, output, the last sentence.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How long what is finished may take to be read: output, and why the lane failed.
 const LAST_OUTPUT: Duration = Duration::from_millis(100);
 const LAST_SENTENCE: Duration = Duration::from_secs(1);
 /// How long the Python process may take to end when it is asked to.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Why a container ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +33,7 @@ pub(super) enum Ending {
 
 impl Life {
     /// Ends everything that this container has begun.
-    pub(super) async fn end(
-        self,
-        ending: Ending,
-        server: Option<Server>,
-        mut happened: mpsc::Receiver<Event>,
-    ) -> ExitCode {
+    pub(super) async fn end(self, ending: Ending, mut happened: mpsc::Receiver<Event>) -> ExitCode {
         let reason = match ending {
             Ending::Left => None,
             Ending::OutOfTime => Some("the time to finish is over"),
@@ -62,7 +56,7 @@ impl Life {
             let _ = timeout(LAST_OUTPUT, self.logs.flush()).await;
             return ExitCode::FAILURE;
         }
-        if let Some(mut server) = server {
+        if let Some(mut server) = self.server {
             let _ = timeout(LAST_ANSWERS, server.finish()).await;
         }
         let _ = timeout(LAST_OUTPUT, self.logs.flush()).await;

@@ -9,16 +9,19 @@
 
 mod ending;
 mod lane;
+mod leaving;
 mod listen;
+mod sources;
 
 use self::ending::{Ending, KILL};
 use self::lane::Lane;
+use self::leaving::{DRAIN, Departure, STOP, Stay};
 use self::listen::Server;
 use crate::child::protocol::{Failure, ToChild};
 use crate::child::{Child, Notice, Started};
 use crate::config_layer::{self, ConfigLayer};
-use crate::control::{Control, Heard, Unreachable};
-use crate::logs::{Logs, Stream};
+use crate::control::{Heard, Unreachable};
+use crate::logs::Logs;
 use crate::proxy;
 use crate::proxy::action::{Action, LaneRole, Loading};
 use crate::settings::{self, Settings};
@@ -29,15 +32,9 @@ use proto::unit::Millis;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use tokio::signal::unix::{SignalKind, signal};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-
-/// How long requests may go on when neither they nor the invoker say how long.
-const DRAIN: Duration = Duration::from_secs(30);
-/// How long a lane may take to poison its rings and end its requests when it is told to stop.
-const STOP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -73,21 +70,13 @@ enum Event {
     OutOfTime,
 }
 
-/// Whether it stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stay {
-    Serving,
-    /// The Python process finishes what is in the rings, or drops it.
-    Leaving(Desired),
-    /// The last answers are on their way.
-    Finishing,
-}
-
 struct Life {
     action: Arc<Action>,
     child: Child,
     logs: Arc<Logs>,
     lane: Option<Lane>,
+    /// Until its last answers are on their way.
+    server: Option<Server>,
     stay: Stay,
     events: mpsc::Sender<Event>,
 }
@@ -98,7 +87,7 @@ struct Life {
 /// It could not even begin.
 pub async fn live(settings: Settings) -> Result<ExitCode, Error> {
     let (events, mut happened) = mpsc::channel(64);
-    watch_signals(&events)?;
+    sources::signals(&events)?;
     let listener = settings.listen.as_ref().map(listen::bind).transpose()?;
     let layer = settings
         .lane
@@ -127,6 +116,7 @@ pub async fn live(settings: Settings) -> Result<ExitCode, Error> {
         child,
         logs,
         lane: None,
+        server,
         stay: Stay::Serving,
         events,
     };
@@ -145,86 +135,16 @@ pub async fn live(settings: Settings) -> Result<ExitCode, Error> {
     loop {
         let event = happened.recv().await.expect("`life` holds a sender");
         if let Some(ending) = life.handle(event) {
-            return Ok(life.end(ending, server, happened).await);
+            return Ok(life.end(ending, happened).await);
         }
     }
-}
-
-fn watch_signals(events: &mpsc::Sender<Event>) -> std::io::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, events) = (signal(kind)?, events.clone());
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() && events.send(Event::Terminate).await.is_ok() {}
-        });
-    }
-    Ok(())
 }
 
 impl Life {
-    fn watch_child(&self, mut notices: mpsc::Receiver<Notice>) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let logs = Arc::clone(&self.logs);
-            tokio::spawn(async move { logs.pump(stream).await });
-        }
-        let (action, events) = (Arc::clone(&self.action), self.events.clone());
-        tokio::spawn(async move {
-            while let Some(notice) = notices.recv().await {
-                let _ = events.send(Event::Notice(notice)).await;
-            }
-            let _ = events.send(Event::Bereaved(action.mourn().await)).await;
-        });
-    }
-
-    /// A thread of its own waits for the end of standard input, because that may be anything.
-    fn watch_lifeline(&self) {
-        let events = self.events.clone();
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            let _ = events.blocking_send(Event::InvokerGone);
-        });
-    }
-
-    /// Connects to the invoker. A lane that is not the head begins to import the user's code.
-    async fn join(&mut self, token: String, layer: &ConfigLayer) -> Result<(), Error> {
-        let init = (layer.lane != LaneId::HEAD)
-            .then(|| layer.init_body())
-            .transpose()?;
-        let (control, mut heard) = Control::connect(&layer.control()).await?;
-        self.lane = Some(Lane::new(layer, token, control));
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            while let Some(heard) = heard.recv().await {
-                let _ = events.send(Event::Heard(heard)).await;
-            }
-            let _ = events.send(Event::InvokerGone).await;
-        });
-        let (action, events) = (Arc::clone(&self.action), self.events.clone());
-        tokio::spawn(async move {
-            let failure = action.failed().await;
-            let _ = events.send(Event::Failed(failure)).await;
-        });
-        if let Some(body) = init {
-            let action = Arc::clone(&self.action);
-            tokio::spawn(async move {
-                if let Err(refusal) = action.load(&body).await {
-                    action.fail(Failure {
-                        sentence: refusal.to_string(),
-                        at: None,
-                    });
-                }
-            });
-        }
-        Ok(())
-    }
-
     fn handle(&mut self, event: Event) -> Option<Ending> {
         match event {
             Event::Notice(notice) => self.notice(notice),
-            Event::Bereaved(failure) => match self.stay {
-                Stay::Finishing => None,
-                Stay::Leaving(Desired::Stop) => self.finish(),
-                Stay::Leaving(_) | Stay::Serving => self.fail(failure),
-            },
+            Event::Bereaved(failure) => self.bereaved(failure),
             Event::Failed(failure) => self.fail(failure),
             Event::Heard(Ok(InvokerMessage::State(state))) => self.obey(&state),
             Event::Heard(Ok(InvokerMessage::Turn { turn })) => {
@@ -232,9 +152,10 @@ impl Life {
                 None
             }
             Event::Heard(Err(sentence)) => self.fail(self.action.about_lane(Failure { sentence, at: None })),
-            Event::Terminate => self.leave(Desired::Drain, self.time_for_requests()),
+            Event::Terminate => self.leave(Departure::Terminated, self.time_for_requests()),
+            Event::InvokerGone if self.stay == Stay::Drained => Some(Ending::Left),
             Event::InvokerGone => Some(Ending::Abandoned),
-            Event::Idle => Some(Ending::Left),
+            Event::Idle => self.idle(),
             Event::OutOfTime => Some(Ending::OutOfTime),
         }
     }
@@ -256,12 +177,10 @@ impl Life {
                 }
             }
             Notice::Failed(failure) => return self.fail(self.action.about_lane(failure)),
-            Notice::State { epoch, reached } => {
-                lane.say(LaneMessage::State { epoch, reached });
-                if matches!(self.stay, Stay::Leaving(desired) if desired == reached) {
-                    return self.finish();
-                }
-            }
+            Notice::State { epoch, reached } => match self.stay {
+                Stay::Leaving(departure) if departure.desired() == reached => self.answer_last(departure),
+                _ => lane.say(LaneMessage::State { epoch, reached }),
+            },
             Notice::Turn { want, turn } => lane.say(LaneMessage::Turn { want, turn }),
         }
         if let Some(lane) = &mut self.lane {
@@ -276,8 +195,8 @@ impl Life {
         }
         let time = |default| state.deadline_ms.and_then(duration).unwrap_or(default);
         match state.desired {
-            Desired::Drain => return self.leave(Desired::Drain, time(DRAIN)),
-            Desired::Stop => return self.leave(Desired::Stop, time(STOP)),
+            Desired::Drain => return self.leave(Departure::Drained, time(DRAIN)),
+            Desired::Stop => return self.leave(Departure::Stopped, time(STOP)),
             Desired::Run if self.action.allow_loading() => {}
             Desired::Run | Desired::Evict | Desired::Resume => {
                 let StateDocument {
@@ -296,60 +215,12 @@ impl Life {
         None
     }
 
-    /// Takes no new requests. Those that run have some time; in a lane the process finishes them.
-    fn leave(&mut self, desired: Desired, time: Duration) -> Option<Ending> {
-        match self.stay {
-            Stay::Finishing | Stay::Leaving(Desired::Stop) => return None,
-            Stay::Leaving(before) if before == desired => return None,
-            Stay::Leaving(_) | Stay::Serving => self.stay = Stay::Leaving(desired),
-        }
-        self.action.leave();
-        self.later(Event::OutOfTime, tokio::time::sleep(time));
-        match &self.lane {
-            None => self.finish(),
-            Some(_) if !self.action.serves() => Some(Ending::Left), // it has nothing to finish yet
-            Some(lane) => {
-                let deadline_ms = Some(Millis(time.as_secs_f64() * 1000.0));
-                self.child.send(ToChild::State {
-                    epoch: lane.epoch(),
-                    desired,
-                    deadline_ms,
-                });
-                None
-            }
-        }
-    }
-
-    /// Only answers that are being written are still due.
-    fn finish(&mut self) -> Option<Ending> {
-        self.stay = Stay::Finishing;
-        let action = Arc::clone(&self.action);
-        self.later(Event::Idle, async move { action.idle().await });
-        None
-    }
-
-    fn later(&self, event: Event, when: impl Future<Output = ()> + Send + 'static) {
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            when.await;
-            let _ = events.send(event).await;
-        });
-    }
-
     /// Tells everyone that the lane cannot go on. An ordinary action can always be asked why not.
     fn fail(&mut self, failure: Failure) -> Option<Ending> {
         let lane = self.lane.as_mut()?;
         lane.give_up(failure.clone());
         self.action.fail(failure);
         Some(Ending::Failed)
-    }
-
-    /// Until the deadline of the last request in flight.
-    fn time_for_requests(&self) -> Duration {
-        let until = self.action.last_deadline();
-        until.map_or(DRAIN, |until| {
-            until.duration_since(SystemTime::now()).unwrap_or_default()
-        })
     }
 }
 

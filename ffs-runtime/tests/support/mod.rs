@@ -302,17 +302,22 @@ pub struct Instance {
 
 impl Instance {
     pub fn new(code: &str) -> Self {
-        let layer = TempDir::new().expect("a temporary folder");
-        let control = UnixListener::bind(layer.path().join("control")).expect("a socket");
         let lane = |id: &str, component: &str, digit: &str| {
             json!({"id": id, "components": [component, format!("{component}2")],
                 "mig": {"uuid": format!("MIG-{digit}"), "profile": "1g.10gb", "gpu_uuid": "GPU-1", "memory_bytes": 1},
                 "rings_in": [], "rings_out": []})
         };
-        let assignment = json!({"schema": "ffs.assignment/1", "instance": "i-1", "function": "guest/f",
-            "revision": "1-a", "epoch": 3, "policy": "fluidfaas", "rank": 0, "cv": 0.5,
-            "stages": [{"index": 0, "lanes": [lane("s0l0", "seg", "1")]}, {"index": 1, "lanes": [lane("s1l0", "cls", "2")]}],
-            "rings": [], "batch": {"max": 1, "wait_ms": 0.0}});
+        let stages = json!([{"index": 0, "lanes": [lane("s0l0", "seg", "1")]}, {"index": 1, "lanes": [lane("s1l0", "cls", "2")]}]);
+        Self::with(code, "i-1", stages, json!([]))
+    }
+
+    /// An instance with these stages and rings, of epoch 3.
+    pub fn with(code: &str, id: &str, stages: Value, rings: Value) -> Self {
+        let layer = TempDir::new().expect("a temporary folder");
+        let control = UnixListener::bind(layer.path().join("control")).expect("a socket");
+        let assignment = json!({"schema": "ffs.assignment/1", "instance": id, "function": "guest/f",
+            "revision": "1-a", "epoch": 3, "policy": "fluidfaas", "rank": 0, "cv": 0.5, "stages": stages,
+            "rings": rings, "batch": {"max": 1, "wait_ms": 0.0}});
         std::fs::write(layer.path().join("assignment.json"), assignment.to_string()).expect("written");
         std::fs::write(layer.path().join("init.json"), init_body(code).to_string()).expect("written");
         Self { layer, control }
@@ -324,7 +329,12 @@ impl Instance {
     }
 
     pub fn start_alone(&self, lane: &str) -> Runtime {
+        self.start_with(lane, |_| {})
+    }
+
+    pub fn start_with(&self, lane: &str, prepare: impl FnOnce(&mut Command)) -> Runtime {
         Runtime::start_with(|command| {
+            prepare(command);
             command
                 .env("FFS_CONFIG", self.layer.path())
                 .env("FFS_LANE", lane)
