@@ -282,6 +282,48 @@ fn other_spellings_of_the_same_are_faithful() {
 }
 
 #[test]
+fn a_number_spelled_otherwise_is_the_same_and_one_that_would_be_rounded_is_not() {
+    let state = fixture("../tests/specification/state.example.json");
+    for same in ["3e4", "30000.000", "0.3E+5", "300000e-1"] {
+        let outcome = wire("state", state.replace("30000", same));
+        assert_eq!((outcome.code, outcome.errors.as_str()), (0, ""), "{same}");
+    }
+    let outcome = wire("state", state.replace("30000", "0.1234567890123456789"));
+    assert_eq!(outcome.code, 1);
+    let expected = "line 1: deadline_ms: 0.1234567890123456789 would become 0.12345678901234568\n";
+    assert_eq!(outcome.errors, expected);
+}
+
+#[test]
+fn kinds_and_activation_ids_may_be_spelled_otherwise() {
+    let action = fixture("db/whisks/guest__hellopy.json");
+    let outcome = wire(
+        "action",
+        action.replace("\"kind\":\"python:3\"", "\"kind\":\" Python:3\""),
+    );
+    assert_eq!((outcome.code, outcome.errors.as_str()), (0, ""));
+    assert!(
+        outcome.lines[0].contains("\"kind\":\"python:3\""),
+        "{}",
+        outcome.lines[0]
+    );
+
+    let ack = fixture("wire/completed0/py-cold.completion.json");
+    let number = ack.replace(
+        "\"2c2472dc7f9149dda472dc7f9159ddc6\"",
+        "12345678901234567890123456789012",
+    );
+    assert_ne!(number, ack);
+    let outcome = wire("ack", number);
+    assert_eq!((outcome.code, outcome.errors.as_str()), (0, ""));
+    assert!(
+        outcome.lines[0].contains("\"12345678901234567890123456789012\""),
+        "{}",
+        outcome.lines[0]
+    );
+}
+
+#[test]
 fn numbers_keep_every_digit() {
     let content = r#"{"n":12345678901234567890123456789,"x":1e400,"y":0.1000000000000000000001,"z":1E+9}"#;
     let message = fixture("wire/invoker0/py-no-params.json");
