@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub mod embedded;
+pub mod kafka;
 
 /// One message as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub enum Error {
 /// The client library's own error, or a sentence.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A message bus. Real: `kafka.rs`. In `standalone`: `embedded`.
+/// A message bus. Real: `kafka`. In `standalone`: `embedded`.
 #[async_trait]
 pub trait Bus: Send + Sync + std::fmt::Debug {
     /// Makes the topic if it is not there; an existing one is left as it is.

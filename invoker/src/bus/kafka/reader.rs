@@ -1,0 +1,212 @@
+//! One member of a consumer group.
+
+use super::Events;
+use crate::bus::{Cause, Error, Message, Subscription};
+use async_trait::async_trait;
+use futures::FutureExt;
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How often a commit is tried, and what lies between (K-23).
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long closing waits for the last commit.
+const CLOSE: Duration = Duration::from_secs(10);
+
+/// Partition → the offset to go on at.
+type Positions = BTreeMap<i32, i64>;
+
+/// A reader and the task that sends its commits.
+#[derive(Debug)]
+pub(super) struct Reader {
+    topic: String,
+    /// None once closed.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    consumer: Consumed,
+    /// What is to be committed; the task sends the newest.
+    positions: watch::Sender<Positions>,
+    committing: JoinHandle<Result<(), KafkaError>>,
+}
+
+/// Leaves the group when the last owner goes, which takes a while and is done on a thread of its own.
+#[derive(Clone)]
+struct Consumed(Arc<Leaving>);
+
+struct Leaving(Option<StreamConsumer<Events>>);
+
+impl std::fmt::Debug for Consumed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StreamConsumer")
+    }
+}
+
+impl Consumed {
+    fn get(&self) -> &StreamConsumer<Events> {
+        self.0.0.as_ref().expect("it is taken by drop alone")
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.0.take() {
+            std::thread::spawn(move || drop(consumer));
+        }
+    }
+}
+
+impl Reader {
+    /// Takes a consumer that has subscribed to `topic`.
+    pub(super) fn new(consumer: StreamConsumer<Events>, topic: &str) -> Self {
+        let consumer = Consumed(Arc::new(Leaving(Some(consumer))));
+        let (positions, newest) = watch::channel(Positions::new());
+        let committing = tokio::spawn(send_commits(consumer.clone(), topic.to_owned(), newest));
+        Self {
+            topic: topic.to_owned(),
+            open: Some(Open {
+                consumer,
+                positions,
+                committing,
+            }),
+        }
+    }
+
+    fn failed(&self, source: impl Into<Cause>) -> Error {
+        Error::Read {
+            topic: self.topic.clone(),
+            source: source.into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Subscription for Reader {
+    async fn next(&mut self, max: usize) -> Result<Vec<Message>, Error> {
+        let open = self
+            .open
+            .as_ref()
+            .ok_or_else(|| self.failed("the reader was closed"))?;
+        let consumer = open.consumer.get();
+        let first = consumer.recv().await.map_err(|e| self.failed(e))?;
+        let mut batch = vec![message(&first)];
+        // What has arrived already comes along; nothing is waited for, so nothing can be lost here.
+        while batch.len() < max {
+            match consumer.recv().now_or_never() {
+                Some(Ok(next)) => batch.push(message(&next)),
+                // An error that stays is met again by the next call.
+                Some(Err(_)) | None => break,
+            }
+        }
+        Ok(batch)
+    }
+
+    async fn commit(&mut self, message: &Message) -> Result<(), Error> {
+        let Some(open) = &self.open else {
+            return Err(Error::Commit {
+                topic: self.topic.clone(),
+                source: "the reader was closed".into(),
+            });
+        };
+        open.positions.send_modify(|positions| {
+            positions.insert(message.partition, message.offset + 1);
+        });
+        Ok(())
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<(), Error> {
+        let topic = self.topic.clone();
+        let failed = |source| Error::Commit { topic, source };
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        drop(open.positions);
+        let committed = tokio::time::timeout(CLOSE, open.committing).await;
+        let left = tokio::task::spawn_blocking(move || drop(leave(open.consumer)));
+        let left = tokio::time::timeout(CLOSE, left).await;
+        match (committed, left) {
+            (Ok(Ok(Ok(()))), Ok(Ok(()))) => Ok(()),
+            (Ok(Ok(Err(error))), _) => Err(failed(error.into())),
+            (Ok(Err(error)), _) | (_, Ok(Err(error))) => Err(failed(error.into())),
+            (Err(_), _) | (_, Err(_)) => Err(failed("the broker did not answer in time".into())),
+        }
+    }
+}
+
+/// The consumer itself, if nobody else holds it, so that dropping it waits until the group is left.
+fn leave(consumer: Consumed) -> Option<StreamConsumer<Events>> {
+    Arc::into_inner(consumer.0).and_then(|mut leaving| leaving.0.take())
+}
+
+fn message(read: &rdkafka::message::BorrowedMessage<'_>) -> Message {
+    Message {
+        partition: read.partition(),
+        offset: read.offset(),
+        timestamp_ms: read.timestamp().to_millis(),
+        payload: read.payload().unwrap_or_default().to_vec(),
+    }
+}
+
+/// Commits the newest positions, one commit at a time, until the reader is gone.
+async fn send_commits(
+    consumer: Consumed,
+    topic: String,
+    mut newest: watch::Receiver<Positions>,
+) -> Result<(), KafkaError> {
+    let mut last = Ok(());
+    while newest.changed().await.is_ok() {
+        let positions = newest.borrow_and_update().clone();
+        last = commit(&consumer, &topic, positions).await;
+        if let Err(error) = &last {
+            tracing::warn!(topic, %error, "a position could not be committed");
+        }
+    }
+    last
+}
+
+async fn commit(consumer: &Consumed, topic: &str, positions: Positions) -> Result<(), KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in positions {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    }
+    let consumer = consumer.clone();
+    let tries = tokio::task::spawn_blocking(move || {
+        let mut outcome = Ok(());
+        for n in 0..TRIES {
+            if n > 0 {
+                std::thread::sleep(PAUSE);
+            }
+            outcome = consumer.get().commit(&list, CommitMode::Sync);
+            match &outcome {
+                Err(KafkaError::ConsumerCommit(code)) if may_pass(*code) => {}
+                _ => break,
+            }
+        }
+        outcome
+    });
+    tries.await.unwrap_or(Err(KafkaError::Canceled))
+}
+
+/// Whether a commit that failed so may succeed a little later.
+fn may_pass(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    !matches!(
+        code,
+        UnknownMemberId
+            | IllegalGeneration
+            | FencedInstanceId
+            | TopicAuthorizationFailed
+            | GroupAuthorizationFailed
+    )
+}
