@@ -19,9 +19,11 @@ are spread over whatever slices of its GPUs are free.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers know it; the module `typing` would cost every action its loading
 if TYPE_CHECKING:
+    from typing import Any
+
     from .entries import Entry, entry, function
     from .errors import DefinitionError, FluidFaaSError, InputError, PipelineError, ValueTypeError
     from .ffaas import BUILDDAG, RUN, Context, FFaaS

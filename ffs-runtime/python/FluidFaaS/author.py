@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import traceback
+    from types import FrameType
 
 __all__ = ["set_root", "location_of_error", "location_of_caller", "format_error"]
 
@@ -30,7 +33,11 @@ def location_of_error(error: BaseException) -> str | None:
     at = getattr(error, "at", None)
     if at:
         return str(at)
-    frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(error.__traceback__)]
+    frames: list[tuple[str, int]] = []
+    part = error.__traceback__
+    while part is not None:
+        frames.append((part.tb_frame.f_code.co_filename, part.tb_lineno))
+        part = part.tb_next
     frames = [(file, line) for file, line in frames if not _is_ours(file)]
     own = [(file, line) for file, line in frames if _root and file.startswith(_root)]
     for file, line in reversed(own or frames):
@@ -48,6 +55,8 @@ def location_of_caller() -> str | None:
 
 def format_error(error: BaseException) -> str:
     """The traceback as the author wants to read it: without the frames of this package."""
+    import traceback  # only where something has gone wrong: it takes a while to load
+
     trace = traceback.TracebackException.from_exception(error)
     part: traceback.TracebackException | None = trace
     while part is not None:
@@ -63,5 +72,5 @@ def _is_ours(file: str) -> bool:
 
 def _location(file: str, line: int) -> str:
     if _root and file.startswith(_root):
-        file = file[len(_root):]
+        file = file[len(_root) :]
     return f"{file}:{line}"

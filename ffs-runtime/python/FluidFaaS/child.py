@@ -9,19 +9,20 @@ to :mod:`FluidFaaS.lane`.
 from __future__ import annotations
 
 import os
-import platform
 import queue
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
 
-from . import action, author, output
+from . import action, author
 from .answer import body_text, error_body, error_text
 from .errors import DefinitionError, FluidFaaSError
 from .link import Link
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from .lane.process import LaneProcess
 
 __all__ = ["main"]
@@ -46,7 +47,7 @@ class Child:
     def serve(self) -> None:
         """Runs until the proxy closes the socket."""
         threading.Thread(target=self._read, name="ffs-link", daemon=True).start()
-        self._link.send("hello", python=platform.python_version())
+        self._link.send("hello", python=sys.version.split()[0])
         while True:
             self._work.get()()
 
@@ -104,7 +105,7 @@ class Child:
         return self._action.entry
 
     def _run(self, id: int, body: dict[str, Any]) -> None:
-        set_environment(body)
+        action.set_environment(body)
         try:
             if self._action is None:
                 raise DefinitionError("the action is not initialised")
@@ -137,16 +138,6 @@ class Child:
         self._link.send_result(id, status, text, [], None)
 
 
-def set_environment(body: dict[str, Any]) -> None:
-    """The members of `/run` besides `value`, as the variables `__OW_…`."""
-    for name, value in body.items():
-        if name != "value" and value is not None:
-            try:
-                os.environ[f"__OW_{name.upper()}"] = value if isinstance(value, str) else str(value)
-            except ValueError:
-                pass  # a NUL or "=" that no variable can hold
-
-
 def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
@@ -154,9 +145,11 @@ def _flush() -> None:
 
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
-        cast(Any, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     link = Link.from_environment()
     if "FFS_CONFIG" in os.environ:
+        from . import output
+
         output.install()
     Child(link).serve()
 

@@ -100,7 +100,9 @@ def resolve(node: Node) -> Callable[..., Any]:
     """The class or function that `module:name` of `node` names."""
     module, colon, name = node.module.partition(":")
     if not colon or not module or not name:
-        raise DefinitionError(f"the module {node.module!r} of component {node.id} is not valid: expected module:name")
+        raise DefinitionError(
+            f"the module {node.module!r} of component {node.id} is not valid: expected module:name"
+        )
     try:
         found: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
@@ -116,7 +118,9 @@ def normalise_outputs(node: Node, returned: Any) -> list[Any]:
     """A tuple is several outputs, anything else is one. No two of them share memory."""
     items = returned if isinstance(returned, tuple) else (returned,)
     if not items:
-        raise ValueTypeError(f"component {node.id} returned an empty tuple: expected at least one value", node.at)
+        raise ValueTypeError(
+            f"component {node.id} returned an empty tuple: expected at least one value", node.at
+        )
     outputs: list[Any] = []
     for port, item in enumerate(items):
         value = values.normalise(item, f"output {port} of component {node.id}")
@@ -141,14 +145,16 @@ def check_outputs(node: Node, returned: list[Any], strict: bool = False) -> None
             wire = values.to_wire(value)
             mismatch = declared.mismatch(wire.dtype, wire.shape)
             if mismatch:
-                raise ValueTypeError(f"output {port} of component {node.id} is not as declared: {mismatch}", node.at)
+                raise ValueTypeError(
+                    f"output {port} of component {node.id} is not as declared: {mismatch}", node.at
+                )
 
 
 def _instance(node: Node, factory: Callable[..., Any]) -> Any:
     try:
         if not inspect.isclass(factory):
             return functools.partial(factory, **node.init) if node.init else factory
-        instance = factory(**node.init)
+        instance: Any = factory(**node.init)
         if callable(getattr(instance, "load", None)):
             instance.load()
         return instance

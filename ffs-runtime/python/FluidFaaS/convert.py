@@ -15,7 +15,7 @@ import numpy as np
 
 from . import torch_support
 from .errors import InputError
-from .tensors import DTYPES, TensorType
+from .tensors import DTYPES, Array, TensorType
 from .values import to_wire
 
 __all__ = ["from_json", "to_json", "is_packed"]
@@ -55,10 +55,12 @@ def is_packed(value: Any) -> bool:
     return isinstance(value, Mapping) and {"dtype", "shape", "data"} <= value.keys()
 
 
-def _unpack(name: str, value: Mapping[str, Any]) -> np.ndarray:
+def _unpack(name: str, value: Mapping[str, Any]) -> Array:
     dtype, shape, data = value["dtype"], value["shape"], value["data"]
     if dtype not in DTYPES:
-        raise InputError(f"the argument {name!r} has the dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        raise InputError(
+            f"the argument {name!r} has the dtype {dtype!r}: expected one of {', '.join(DTYPES)}"
+        )
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise InputError(f"the argument {name!r} has the shape {shape!r}: expected a list of whole numbers")
     try:
@@ -70,11 +72,13 @@ def _unpack(name: str, value: Mapping[str, Any]) -> np.ndarray:
     for size in shape:
         expected *= size
     if len(raw) != expected:
-        raise InputError(f"the data of argument {name!r} has {len(raw)} bytes: expected {expected} for {dtype} {shape}")
+        raise InputError(
+            f"the data of argument {name!r} has {len(raw)} bytes: expected {expected} for {dtype} {shape}"
+        )
     return np.frombuffer(bytearray(raw), dtype=kind).reshape(shape)
 
 
-def _from_lists(name: str, value: Any) -> np.ndarray:
+def _from_lists(name: str, value: Any) -> Array:
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from .errors import DefinitionError
@@ -88,7 +88,11 @@ class Dag:
                     yield source, Port(node.id, position)
 
     def type_of(self, source: Source) -> TensorType:
-        return self.inputs[source.name] if isinstance(source, Input) else self.node(source.node).outputs[source.port]
+        return (
+            self.inputs[source.name]
+            if isinstance(source, Input)
+            else self.node(source.node).outputs[source.port]
+        )
 
     def check(self) -> None:
         """Raises what makes this no DAG of a function."""
@@ -106,7 +110,9 @@ class Dag:
                     node.at,
                 )
             if node.id in seen:
-                raise DefinitionError(f"two components have the id {node.id!r}: expected an id of its own for each", node.at)
+                raise DefinitionError(
+                    f"two components have the id {node.id!r}: expected an id of its own for each", node.at
+                )
             for position, source in enumerate(node.sources):
                 self._check_source(node, position, source, seen)
             seen[node.id] = node
@@ -118,7 +124,9 @@ class Dag:
     def _check_source(self, node: Node, position: int, source: Source, seen: dict[str, Node]) -> None:
         if isinstance(source, Input):
             if source.name not in self.inputs:
-                raise DefinitionError(f"input {position} of component {node.id} is {source}, which is not in the DAG", node.at)
+                raise DefinitionError(
+                    f"input {position} of component {node.id} is {source}, which is not in the DAG", node.at
+                )
         elif source.node not in seen:
             raise DefinitionError(
                 f"input {position} of component {node.id} comes from {source}, which is not before it: the DAG has a cycle"
@@ -127,14 +135,18 @@ class Dag:
                 node.at,
             )
         elif source.port >= max(1, len(seen[source.node].outputs)):
-            raise DefinitionError(f"input {position} of component {node.id} comes from {source}, which is not in the DAG", node.at)
+            raise DefinitionError(
+                f"input {position} of component {node.id} comes from {source}, which is not in the DAG",
+                node.at,
+            )
 
     def _check_reach(self, nodes: dict[str, Node]) -> None:
         reached = {port.node for port in self.outputs.values()}
         for node in reversed(self.nodes):
             if node.id not in reached:
                 raise DefinitionError(
-                    f"component {node.id} reaches no output: return what it makes from defDAG, or leave it out", node.at
+                    f"component {node.id} reaches no output: return what it makes from defDAG, or leave it out",
+                    node.at,
                 )
             reached.update(source.node for source in node.sources if isinstance(source, Port))
 
@@ -145,10 +157,12 @@ class Dag:
             "schema": SCHEMA,
             "function": self.function,
             "revision": self.revision,
-            "built_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "built_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "inputs": [{"name": name, **_type(item, symbols)} for name, item in self.inputs.items()],
             "nodes": [self._node_document(node, symbols) for node in self.nodes],
-            "outputs": [{"name": name, "node": port.node, "port": port.port} for name, port in self.outputs.items()],
+            "outputs": [
+                {"name": name, "node": port.node, "port": port.port} for name, port in self.outputs.items()
+            ],
         }
         if symbols:
             document["symbols"] = symbols
@@ -170,7 +184,9 @@ class Dag:
             }
             for position, source in enumerate(node.sources)
         ]
-        document["outputs"] = [{"port": port, **_type(item, symbols)} for port, item in enumerate(node.outputs)]
+        document["outputs"] = [
+            {"port": port, **_type(item, symbols)} for port, item in enumerate(node.outputs)
+        ]
         return document
 
     @classmethod
@@ -207,7 +223,11 @@ def _sorted(nodes: list[Node]) -> list[Node]:
         done = {node.id for node in ordered}
         known = {node.id for node in waiting}
         ready = next(
-            (n for n in waiting if all(not isinstance(s, Port) or s.node in done or s.node not in known for s in n.sources)),
+            (
+                n
+                for n in waiting
+                if all(not isinstance(s, Port) or s.node in done or s.node not in known for s in n.sources)
+            ),
             None,
         )
         if ready is None:
@@ -242,7 +262,9 @@ def _read_node(node: dict[str, Any], symbols: dict[str, int]) -> Node:
         origin = item["from"]
         source = Input(origin["input"]) if "input" in origin else Port(origin["node"], origin["port"])
         sources.append((item["port"], source))
-    outputs = sorted(((item["port"], _read_type(item, symbols)) for item in node["outputs"]), key=lambda pair: pair[0])
+    outputs = sorted(
+        ((item["port"], _read_type(item, symbols)) for item in node["outputs"]), key=lambda pair: pair[0]
+    )
     return Node(
         id=node["id"],
         module=node["module"],

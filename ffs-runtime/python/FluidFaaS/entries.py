@@ -93,7 +93,11 @@ def recognise(module: ModuleType, main: str) -> Entry | None:
     found = getattr(module, main, None)
     if isinstance(found, Entry):
         return found
-    names = [name[: -len("_run")] for name in vars(module) if name.endswith("_run") and f"{name[:-4]}_buildDAG" in vars(module)]
+    names = [
+        name[: -len("_run")]
+        for name in vars(module)
+        if name.endswith("_run") and f"{name[:-4]}_buildDAG" in vars(module)
+    ]
     if main.endswith("_run") and main[: -len("_run")] in names:
         names = [main[: -len("_run")]]
     if len(names) > 1:

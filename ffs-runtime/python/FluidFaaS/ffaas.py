@@ -1,10 +1,10 @@
 """`FFaaS`: what an author derives a function from, with the names of the paper.
 
-    class MyFunction(FFS.FFaaS):
-        def defDAG(self, x):
-            return Classify.reg(self, Segment.reg(self, x))
+class MyFunction(FFS.FFaaS):
+    def defDAG(self, x):
+        return Classify.reg(self, Segment.reg(self, x))
 
-    main = FFS.entry(MyFunction)
+main = FFS.entry(MyFunction)
 """
 
 from __future__ import annotations
@@ -124,10 +124,14 @@ class FFaaS:
 
         names = input_names(self)
         if not isinstance(event, Mapping):
-            raise InputError(f"the arguments are a {type(event).__name__}: expected an object with {', '.join(names)}")
+            raise InputError(
+                f"the arguments are a {type(event).__name__}: expected an object with {', '.join(names)}"
+            )
         missing = [name for name in names if name not in event]
         if missing:
-            raise InputError(f"the argument {missing[0]!r} is missing: the function asks for {', '.join(names)}")
+            raise InputError(
+                f"the argument {missing[0]!r} is missing: the function asks for {', '.join(names)}"
+            )
         return {name: convert.from_json(name, event[name], self.inputs.get(name)) for name in names}
 
     def post(self, outputs: Mapping[str, Any], event: Any) -> Any:

@@ -62,7 +62,11 @@ def in_fork(work: Callable[[], T], what: str, at: str | None = None) -> T:
     outcome = pickle.loads(answer)
     if isinstance(outcome, _Failed):
         sys.stderr.write(outcome.trace)
-        sentence = outcome.sentence if what in outcome.sentence else f"{what} fails on the example: {outcome.sentence}"
+        sentence = (
+            outcome.sentence
+            if what in outcome.sentence
+            else f"{what} fails on the example: {outcome.sentence}"
+        )
         raise DefinitionError(sentence, outcome.at or at)
     return outcome  # type: ignore[no-any-return]
 

@@ -10,7 +10,10 @@ import os
 import socket
 import struct
 import threading
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Link"]
 
@@ -30,7 +33,9 @@ class Link:
         """Takes over the descriptor that the proxy names; processes of the user's do not inherit it."""
         number = os.environ.pop(VARIABLE, "")
         if not number.isdigit():
-            raise SystemExit(f"{VARIABLE} is {number!r}: expected the number of a socket; ffs-runtime starts this module")
+            raise SystemExit(
+                f"{VARIABLE} is {number!r}: expected the number of a socket; ffs-runtime starts this module"
+            )
         connection = socket.socket(fileno=int(number))
         connection.set_inheritable(False)
         os.register_at_fork(after_in_child=lambda: os.close(connection.detach()))

@@ -30,7 +30,8 @@ class _Kind(type):
         torch = torch_support.imported()
         if torch is None or not issubclass(cls, torch.nn.Module):
             return super().__call__(*arguments, **named)
-        instance = cls.__new__(cls, *arguments, **named)
+        new: Any = cls.__new__
+        instance = new(cls, *arguments, **named)
         if isinstance(instance, cls):
             torch.nn.Module.__init__(instance)
             instance.__init__(*arguments, **named)

@@ -50,7 +50,7 @@ def profile(function: FFaaS, kind: str = "full", **limits: Any) -> dict[str, Any
         outputs, rows[node.id] = in_fork(
             lambda: measure(node, factory, inputs, bounds), f"component {node.id}", node.at
         )
-        return outputs  # type: ignore[no-any-return]
+        return outputs
 
     dag, learned = trace(function, arguments(function), measured)
     edges = {}
@@ -73,7 +73,9 @@ def profile_document(entry: Entry, request: dict[str, Any], context: Any) -> dic
     return profile(entry.deferred(request["example"], context), request["kind"], **limits)
 
 
-def measure(node: Node, factory: Callable[..., Any], inputs: list[Any], limits: Limits) -> tuple[list[Any], Any]:
+def measure(
+    node: Node, factory: Callable[..., Any], inputs: list[Any], limits: Limits
+) -> tuple[list[Any], Any]:
     """Loads and runs one component in this fresh process: its outputs and its row."""
     before = memory.resident()
     memory.reset_peak()

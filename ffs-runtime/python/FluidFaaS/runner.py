@@ -79,7 +79,9 @@ class _Loaded:
             function.importStages()
             return outputs
         check_inputs(self.dag, inputs)
-        pool = Sequence.whole(self.dag).run(self._components, {Input(name): value for name, value in inputs.items()})
+        pool = Sequence.whole(self.dag).run(
+            self._components, {Input(name): value for name, value in inputs.items()}
+        )
         return {name: pool.take(port) for name, port in self.dag.outputs.items()}
 
     def _evaluate(self, node: Node, factory: Callable[..., Any], inputs: list[Any]) -> list[Any]:

@@ -9,10 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import DefinitionError
 
-__all__ = ["Dim", "TensorType", "dim", "tensor", "DTYPES", "itemsize"]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+else:
+    Array = Any
+
+__all__ = ["Array", "Dim", "TensorType", "dim", "tensor", "DTYPES", "itemsize"]
 
 #: Bytes per element of every dtype that a ring carries. `bytes` is an opaque string of bytes,
 #: which is also how values that are no tensors (text, numbers, lists, dicts) travel.

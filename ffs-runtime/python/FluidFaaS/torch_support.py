@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ValueTypeError
-from .tensors import DTYPES
+from .tensors import DTYPES, Array
 
 __all__ = ["imported", "is_tensor", "is_module", "normalise", "shares_memory", "dtype_of", "to_numpy", "from_numpy",
            "device", "to_device"]  # fmt: skip
@@ -52,17 +52,18 @@ def dtype_of(value: Any) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Any) -> Array:
     """The tensor's memory; copied only if it lies on a device."""
     torch = imported()
     assert torch is not None, "there is a tensor, so there is torch"
     value = value.cpu()
     if value.dtype is torch.bfloat16:
-        return value.view(torch.int16).numpy().view(np.uint16)
-    return value.numpy()
+        value = value.view(torch.int16)
+        return np.asarray(value.numpy()).view(np.uint16)
+    return np.asarray(value.numpy())
 
 
-def from_numpy(data: np.ndarray, dtype: str) -> Any:
+def from_numpy(data: Array, dtype: str) -> Any:
     """A tensor over the same memory."""
     import torch
 

@@ -59,7 +59,9 @@ class Symbol:
 class Trace:
     """The DAG under construction, and what its components returned for the example."""
 
-    def __init__(self, inputs: Mapping[str, Any], declared: Mapping[str, TensorType], evaluate: Evaluator) -> None:
+    def __init__(
+        self, inputs: Mapping[str, Any], declared: Mapping[str, TensorType], evaluate: Evaluator
+    ) -> None:
         self.nodes: list[Node] = []
         self.inputs = {name: declared.get(name) or values.type_of(value) for name, value in inputs.items()}
         self._known: dict[Source, Any] = {Input(name): value for name, value in inputs.items()}
@@ -87,7 +89,9 @@ class Trace:
             at=at,
         )
         if any(node.id == other.id for other in self.nodes):
-            raise DefinitionError(f"two components have the id {node.id!r}: expected an id of its own for each", at)
+            raise DefinitionError(
+                f"two components have the id {node.id!r}: expected an id of its own for each", at
+            )
         declared = outputs if outputs is not None else getattr(factory, "outputs", None)
         self.nodes.append(node)
         self._factories[node.id] = factory
@@ -120,9 +124,12 @@ class Trace:
             if item._trace is not self:
                 raise DefinitionError(f"input {position} of {name} belongs to another function", at)
             return item._source
-        hint = "pass one of its symbols" if isinstance(item, tuple) else "constructor arguments go into init={…}"
+        hint = (
+            "pass one of its symbols" if isinstance(item, tuple) else "constructor arguments go into init={…}"
+        )
         raise DefinitionError(
-            f"input {position} of {name} is {item!r}: expected an input of defDAG or an output of a component; {hint}", at
+            f"input {position} of {name} is {item!r}: expected an input of defDAG or an output of a component; {hint}",
+            at,
         )
 
     def _free_id(self, name: str) -> str:
@@ -158,7 +165,9 @@ def input_names(function: FFaaS) -> list[str]:
     names: list[str] = []
     for parameter in inspect.signature(function.defDAG).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            raise DefinitionError(f"defDAG has the parameter {parameter}: expected a plain name for each external input")
+            raise DefinitionError(
+                f"defDAG has the parameter {parameter}: expected a plain name for each external input"
+            )
         names.append(parameter.name)
     return names
 
@@ -176,13 +185,17 @@ def _outputs(build: Trace, returned: Any) -> dict[str, Port]:
     elif isinstance(returned, (tuple, list)):
         returned = {f"output{position}": item for position, item in enumerate(returned)}
     if not isinstance(returned, dict):
-        raise DefinitionError(f"defDAG returned {returned!r}: expected an output of a component, several, or a dict of them")
+        raise DefinitionError(
+            f"defDAG returned {returned!r}: expected an output of a component, several, or a dict of them"
+        )
     outputs: dict[str, Port] = {}
     for name, item in returned.items():
         if not isinstance(name, str):
             raise DefinitionError(f"defDAG returned a dict with the key {name!r}: expected names")
         if not isinstance(item, Symbol) or item._trace is not build or not isinstance(item._source, Port):
-            raise DefinitionError(f"the output {name!r} of defDAG is {item!r}: expected an output of a component")
+            raise DefinitionError(
+                f"the output {name!r} of defDAG is {item!r}: expected an output of a component"
+            )
         outputs[name] = item._source
     return outputs
 
@@ -190,11 +203,18 @@ def _outputs(build: Trace, returned: Any) -> dict[str, Port]:
 def _importable(factory: Any, at: str | None) -> str:
     module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
     if not callable(factory) or not module or not name:
-        raise DefinitionError(f"{factory!r} is no component: expected a class with forward(...), or a function", at)
+        raise DefinitionError(
+            f"{factory!r} is no component: expected a class with forward(...), or a function", at
+        )
     if "<" in name:
-        raise DefinitionError(f"{name} is defined inside a function: a lane can only load what stands at the top of a module", at)
+        raise DefinitionError(
+            f"{name} is defined inside a function: a lane can only load what stands at the top of a module",
+            at,
+        )
     if inspect.isclass(factory) and not callable(getattr(factory, "forward", None)):
-        raise DefinitionError(f"the class {name} has no forward(...): that is what a component computes with", at)
+        raise DefinitionError(
+            f"the class {name} has no forward(...): that is what a component computes with", at
+        )
     return f"{module}:{name}"
 
 
@@ -203,12 +223,18 @@ def _json_arguments(init: Mapping[str, Any] | None, name: str, at: str | None) -
     try:
         again = json.loads(json.dumps(arguments, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise DefinitionError(f"init of {name} is not JSON ({error}): expected what JSON can hold", at) from None
+        raise DefinitionError(
+            f"init of {name} is not JSON ({error}): expected what JSON can hold", at
+        ) from None
     return dict(again)
 
 
 def _declared(declared: Any, name: str, at: str | None) -> list[TensorType]:
     items = [declared] if isinstance(declared, TensorType) else declared
-    if not isinstance(items, (tuple, list)) or not items or not all(isinstance(item, TensorType) for item in items):
+    if (
+        not isinstance(items, (tuple, list))
+        or not items
+        or not all(isinstance(item, TensorType) for item in items)
+    ):
         raise DefinitionError(f"outputs of {name} is {declared!r}: expected tensor(…) or a tuple of them", at)
     return list(items)

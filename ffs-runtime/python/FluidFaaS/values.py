@@ -8,6 +8,7 @@ the same bytes as the unsplit one.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from . import torch_support
 from .errors import ValueTypeError
-from .tensors import DTYPES, TensorType
+from .tensors import DTYPES, Array, TensorType
 
 __all__ = ["Wire", "normalise", "duplicate", "type_of", "to_wire", "from_wire", "shares_memory"]
 
@@ -34,7 +35,7 @@ class Wire:
 
     kind: str
     dtype: str
-    data: np.ndarray
+    data: Array
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,7 +82,7 @@ def type_of(value: Any) -> TensorType:
     A size of 0 (nothing found in the example) is written as 1, the smallest that the schema knows.
     """
     if isinstance(value, np.ndarray):
-        dtype, shape = _NUMPY[value.dtype.name], value.shape
+        dtype, shape = _ring_dtype(value.dtype), value.shape
     elif torch_support.is_tensor(value):
         dtype, shape = torch_support.dtype_of(value), tuple(value.shape)
     else:
@@ -92,14 +93,14 @@ def type_of(value: Any) -> TensorType:
 def to_wire(value: Any) -> Wire:
     """A normalised value as a tensor. Shares memory with it where it can."""
     if isinstance(value, np.ndarray):
-        return Wire("numpy", _NUMPY[value.dtype.name], value)
+        return Wire("numpy", _ring_dtype(value.dtype), value)
     if torch_support.is_tensor(value):
         return Wire("torch", torch_support.dtype_of(value), torch_support.to_numpy(value))
     kind = "bytes" if isinstance(value, bytes) else "json"
     return Wire(kind, "bytes", np.frombuffer(_text(value), dtype=np.uint8))
 
 
-def from_wire(kind: str, dtype: str, data: np.ndarray) -> Any:
+def from_wire(kind: str, dtype: str, data: Array) -> Any:
     """The value again. Arrays and tensors keep `data` alive; bytes and JSON are copies."""
     if kind == "numpy":
         return data
@@ -109,16 +110,25 @@ def from_wire(kind: str, dtype: str, data: np.ndarray) -> Any:
         return data.tobytes()
     if kind == "json":
         return json.loads(data.tobytes())
-    raise ValueTypeError(f"the kind {kind!r} of a value in a frame is not known: expected numpy, torch, bytes or json")
+    raise ValueTypeError(
+        f"the kind {kind!r} of a value in a frame is not known: expected numpy, torch, bytes or json"
+    )
 
 
-def _normalise_array(array: np.ndarray, what: str) -> np.ndarray:
-    name = array.dtype.name
-    if name not in _NUMPY:
+@functools.cache
+def _ring_dtype(dtype: np.dtype[Any]) -> str:
+    return _NUMPY[dtype.name]
+
+
+def _normalise_array(array: Array, what: str) -> Array:
+    try:
+        dtype = _ring_dtype(array.dtype)
+    except KeyError:
         raise ValueTypeError(
-            f"{what} is an array of dtype {name}: expected one of {', '.join(_NUMPY)} (uint16 stands for bfloat16)"
-        )
-    if name == "bfloat16":
+            f"{what} is an array of dtype {array.dtype.name}: expected one of {', '.join(_NUMPY)} "
+            "(uint16 stands for bfloat16)"
+        ) from None
+    if dtype == "bfloat16":
         array = array.view(np.uint16)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -128,7 +138,9 @@ def _normalise_array(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def _text(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if isinstance(value, bytes):
+        return value
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,9 @@ SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int16": 2, "i
 class Pipeline:
     """The lanes of one instance."""
 
-    def __init__(self, start: Any, folder: Path, code: str, dag: dict[str, Any], plan: str, **options: Any) -> None:
+    def __init__(
+        self, start: Any, folder: Path, code: str, dag: dict[str, Any], plan: str, **options: Any
+    ) -> None:
         """`plan` is a partition key, `m1;m2|m3,m4`."""
         self.id = f"test-{uuid.uuid4().hex[:12]}"
         self.config = folder / self.id
@@ -64,7 +66,13 @@ class Pipeline:
 
 
 def assignment(
-    instance: str, dag: dict[str, Any], plan: str, slots: int = 0, extra_bytes: int = 4096, growth: int = 2, **_: Any
+    instance: str,
+    dag: dict[str, Any],
+    plan: str,
+    slots: int = 0,
+    extra_bytes: int = 4096,
+    growth: int = 2,
+    **_: Any,
 ) -> dict[str, Any]:
     """The assignment of a plan, as the invoker makes it (decision 16)."""
     stages = [[lane.split(",") for lane in stage.split(";")] for stage in plan.split("|")]
@@ -110,7 +118,7 @@ def assignment(
 
     def describe(lane: str) -> dict[str, Any]:
         return {
-            "id": lane, "components": [c for c, l in lane_of.items() if l == lane],
+            "id": lane, "components": [id for id, own in lane_of.items() if own == lane],
             "mig": {"uuid": f"MIG-{lane}", "profile": "1g.10gb", "gpu_uuid": "GPU-0", "memory_bytes": 1 << 30},
             "rings_in": [ring["id"] for ring in rings if ring["consumer"] == lane],
             "rings_out": [ring["id"] for ring in rings if ring["producer"] == lane],

@@ -28,8 +28,14 @@ class Child:
         os.set_inheritable(theirs.fileno(), True)
         self._folder = tempfile.TemporaryDirectory(dir=folder)
         self.folder = Path(self._folder.name)
-        variables = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
-        variables |= {"FFS_CHILD_FD": str(theirs.fileno()), "TMPDIR": self._folder.name, "OMP_NUM_THREADS": "1"}
+        variables = {
+            name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ
+        }
+        variables |= {
+            "FFS_CHILD_FD": str(theirs.fileno()),
+            "TMPDIR": self._folder.name,
+            "OMP_NUM_THREADS": "1",
+        }
         self.stdout_file, self.stderr_file = self.folder / "stdout", self.folder / "stderr"
         with self.stdout_file.open("wb") as out, self.stderr_file.open("wb") as err:
             self.process = subprocess.Popen(
@@ -55,7 +61,9 @@ class Child:
 
     def init(self, code: str = "", **value: Any) -> Any:
         """The error of `initialized`, or None."""
-        self.send({"type": "init", "value": {"name": "app", "main": "main", "binary": False, "code": code, **value}})
+        self.send(
+            {"type": "init", "value": {"name": "app", "main": "main", "binary": False, "code": code, **value}}
+        )
         return self.said("initialized")["error"]
 
     def begin_run(self, value: Any, **members: str) -> int:
@@ -65,7 +73,9 @@ class Child:
         return self.answer(self.begin_run(value, **members))
 
     def build(self, example: Any) -> dict[str, Any]:
-        return self.answer(self._ask("build", request={"function": "guest/app", "revision": "1-a", "example": example}))
+        return self.answer(
+            self._ask("build", request={"function": "guest/app", "revision": "1-a", "example": example})
+        )
 
     def profile(self, example: Any, kind: str = "1g.10gb", **limits: Any) -> dict[str, Any]:
         request = {"kind": kind, "example": example, "min_runs": 3, "max_runs": 5, "budget_ms": 100, **limits}

@@ -22,7 +22,10 @@ def test_the_five_models_become_a_dag(start):
     dag = built["body"]
     _native.check_document("dag", json.dumps(dag))
     assert (dag["schema"], dag["function"], dag["revision"]) == ("ffs.dag/1", "guest/app", "1-a")
-    assert dag["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 16]}, {"name": "y", "dtype": "float32", "shape": [1, 16]}]
+    assert dag["inputs"] == [
+        {"name": "x", "dtype": "float32", "shape": [1, 16]},
+        {"name": "y", "dtype": "float32", "shape": [1, 16]},
+    ]
     assert [node["id"] for node in dag["nodes"]] == ["M1", "M2", "M3", "M4", "M5"]
     assert dag["nodes"][3] == {
         "id": "M4", "module": "main__:M4", "init": {"seed": 4},
@@ -76,7 +79,9 @@ def test_an_action_that_is_no_function_is_shown_the_two_lines(start):
 
 def test_several_pairs_need_a_name(start):
     child = start()
-    code = actions.FIVE_MODELS.replace("main = FFS.entry(FiveModels)", "def X_run(a, b): ...\ndef X_buildDAG(a, b): ...\n")
+    code = actions.FIVE_MODELS.replace(
+        "main = FFS.entry(FiveModels)", "def X_run(a, b): ...\ndef X_buildDAG(a, b): ...\n"
+    )
     assert child.init(code)["sentence"] == (
         "the action has several pairs X_run and X_buildDAG (FiveModels, X): name one with --main FiveModels_run"
     )
@@ -86,7 +91,10 @@ def test_several_pairs_need_a_name(start):
     ("body", "sentence"),
     [
         ("raise KeyError('k')", "component Second fails on the example: KeyError: 'k' (app.py:13)"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "component Second ended its process by SIGSEGV (app.py:22)"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            "component Second ended its process by SIGSEGV (app.py:22)",
+        ),
         ("import os; os._exit(7)", "component Second ended its process with exit status 7 (app.py:22)"),
         ("return object()", "output 0 of component Second is of type object"),
     ],
@@ -101,9 +109,13 @@ def test_a_component_that_fails_on_the_example_is_named(start, body, sentence):
 
 
 def test_a_component_that_cannot_be_loaded_is_named(start):
-    code = actions.FIVE_MODELS.replace('        self.weights = ', '        open("missing.bin")\n        self.weights = ')
+    code = actions.FIVE_MODELS.replace(
+        "        self.weights = ", '        open("missing.bin")\n        self.weights = '
+    )
     error = started(start, code).build(actions.five_example())["body"]["error"]
-    assert error.startswith("component M1 (main__:M1) cannot be loaded: FileNotFoundError: [Errno 2] No such file or directory: 'missing.bin' (app.py:")
+    assert error.startswith(
+        "component M1 (main__:M1) cannot be loaded: FileNotFoundError: [Errno 2] No such file or directory: 'missing.bin' (app.py:"
+    )
 
 
 def test_an_example_without_an_input_is_named(start):
@@ -173,18 +185,25 @@ def test_profiles_hold_what_components_really_take(start):
     assert 10 << 20 < rows["context_bytes"] < 200 << 20
     assert rows["edges"] == {"Small:0->Large:0": {"bytes": 2 * 1000 * 8}}
     small, large = rows["components"]["Small"], rows["components"]["Large"]
-    near = lambda value, mebibytes: abs(value - (mebibytes << 20)) < 8 << 20  # noqa: E731
+
+    def near(value, mebibytes):
+        return abs(value - (mebibytes << 20)) < 8 << 20
+
     assert near(small["weights_bytes"], 1) and near(large["weights_bytes"], 64)
     assert near(small["workspace_bytes"], 0) and near(large["workspace_bytes"], 128)
     assert small["load_ms"] >= 50 and small["times"]["exec_ms_p50"] >= 20
     assert small["times"]["exec_ms_p95"] >= small["times"]["exec_ms_p50"]
-    assert 0 < large["swap_in_ms"] and 0 < large["swap_out_ms"]
+    assert large["swap_in_ms"] > 0 and large["swap_out_ms"] > 0
     assert small["times"]["samples"] >= 3
 
 
 def test_the_number_of_runs_keeps_to_its_bounds(start):
     child = started(start, PROFILED)
-    samples = lambda **limits: child.profile({"x": [1]}, **limits)["body"]["components"]["Small"]["times"]["samples"]  # noqa: E731
+
+    def samples(**limits):
+        rows = child.profile({"x": [1]}, **limits)["body"]
+        return rows["components"]["Small"]["times"]["samples"]
+
     assert samples(min_runs=2, max_runs=2, budget_ms=60_000) == 2
     assert samples(min_runs=4, max_runs=30, budget_ms=0) == 4
 

@@ -52,8 +52,10 @@ def add(one, other, more=0):
 
 
 def test_the_papers_five_models_run_as_a_program():
-    done = subprocess.run([sys.executable, actions.EXAMPLES / "five_models.py"], capture_output=True, text=True, check=True)
-    first, _, rest = done.stdout.partition("{\"output\"")
+    done = subprocess.run(
+        [sys.executable, actions.EXAMPLES / "five_models.py"], capture_output=True, text=True, check=True
+    )
+    first, _, rest = done.stdout.partition('{"output"')
     assert first == "M4 has seen (1, 16)\n"
     assert '"M1:0->M3:0"' in rest and '"exec_ms_p50"' in rest
 
@@ -62,7 +64,9 @@ def test_the_papers_entry_points_give_what_main_gives(tmp_path):
     module = load(tmp_path, actions.FIVE_MODELS, "five")
     example = actions.five_example()
     x, y = np.float32(example["x"]), np.float32(example["y"])
-    weights = [np.random.default_rng(seed).standard_normal((16, 16), dtype=np.float32) for seed in range(1, 6)]
+    weights = [
+        np.random.default_rng(seed).standard_normal((16, 16), dtype=np.float32) for seed in range(1, 6)
+    ]
     m = [lambda v, w=w: np.tanh(v @ w) for w in weights]
     expected = m[4](m[3](m[2](m[0](x) + m[1](x)))) * y
     assert np.float32(module.main(example)["output"]).tobytes() == expected.tobytes()
@@ -74,7 +78,9 @@ def test_the_papers_entry_points_give_what_main_gives(tmp_path):
 
 
 def test_both_names_are_one_package():
-    assert fluidfaas.FFaaS is FFS.FFaaS and fluidfaas.Module is FFS.Module and fluidfaas.function is FFS.function
+    assert (
+        fluidfaas.FFaaS is FFS.FFaaS and fluidfaas.Module is FFS.Module and fluidfaas.function is FFS.function
+    )
     assert set(fluidfaas.__all__) == set(FFS.__all__)
     for name in FFS.__all__:
         assert getattr(FFS, name) is not None
@@ -87,7 +93,11 @@ def test_components_are_loaded_once():
 
     main = FFS.entry(F)
     before = Double.loaded
-    assert [main({"x": [n]}) for n in (1.0, 2.0, 3.0)] == [{"output": [2.0]}, {"output": [4.0]}, {"output": [6.0]}]
+    assert [main({"x": [n]}) for n in (1.0, 2.0, 3.0)] == [
+        {"output": [2.0]},
+        {"output": [4.0]},
+        {"output": [6.0]},
+    ]
     assert Double.loaded == before + 1
 
 
@@ -112,7 +122,10 @@ def test_several_outputs_functions_and_json_go_between_components():
 
     main = FFS.entry(F)
     for n in (1.0, 2.0):
-        assert main({"x": [n, 5.0]}) == {"total": [2 * n + 1, 11.0], "facts": {"largest": 5.0, "name": "béla"}}
+        assert main({"x": [n, 5.0]}) == {
+            "total": [2 * n + 1, 11.0],
+            "facts": {"largest": 5.0, "name": "béla"},
+        }
 
 
 def test_without_a_return_what_nobody_reads_is_the_result():
@@ -134,7 +147,10 @@ def test_pre_and_post_stand_between_json_and_tensors():
         def defDAG(self, x):
             return self.reg(add, x, x)
 
-    assert FFS.entry(F)({"text": "ab"}) == {"sum": 2 * (97 + 98) - 256 * (2 * 97 // 256 + 2 * 98 // 256), "of": "ab"}
+    assert FFS.entry(F)({"text": "ab"}) == {
+        "sum": 2 * (97 + 98) - 256 * (2 * 97 // 256 + 2 * 98 // 256),
+        "of": "ab",
+    }
 
 
 def test_tensors_in_json_come_back_in_the_form_they_came_in():
@@ -142,7 +158,11 @@ def test_tensors_in_json_come_back_in_the_form_they_came_in():
         def defDAG(self, x):
             return Double.reg(self, x)
 
-    packed = {"dtype": "int16", "shape": [2, 1], "data": base64.b64encode(np.int16([3, -4]).tobytes()).decode()}
+    packed = {
+        "dtype": "int16",
+        "shape": [2, 1],
+        "data": base64.b64encode(np.int16([3, -4]).tobytes()).decode(),
+    }
     (result,) = FFS.entry(F)({"x": packed}).values()
     assert result["dtype"] == "int16" and result["shape"] == [2, 1]
     assert np.frombuffer(base64.b64decode(result["data"]), np.int16).tolist() == [6, -8]
@@ -184,7 +204,10 @@ def test_writing_into_an_input_is_seen_by_nobody_else():
 
 
 class Labels(FFS.Module):
-    outputs = (FFS.tensor("float32", (FFS.dim("BOXES", max=4), 2)), FFS.tensor("bytes", (FFS.dim("TEXT", max=10),)))
+    outputs = (
+        FFS.tensor("float32", (FFS.dim("BOXES", max=4), 2)),
+        FFS.tensor("bytes", (FFS.dim("TEXT", max=10),)),
+    )
 
     def forward(self, n):
         return np.zeros((int(n), 2), np.float32), "x" * int(n)
@@ -199,7 +222,10 @@ def test_declared_outputs_are_held_against_what_is_returned():
     main = FFS.entry(F)
     assert main({"n": 1}) == {"boxes": [[0.0, 0.0]], "text": "x"}
     assert main({"n": 0}) == {"boxes": [], "text": ""}
-    with pytest.raises(FFS.ValueTypeError, match=r"output 0 of component Labels is not as declared: dimension 0 \(BOXES\) is 5, declared is at most 4"):
+    with pytest.raises(
+        FFS.ValueTypeError,
+        match=r"output 0 of component Labels is not as declared: dimension 0 \(BOXES\) is 5, declared is at most 4",
+    ):
         main({"n": 5})
 
 
@@ -224,8 +250,13 @@ def test_definitions_that_cannot_work_name_the_authors_line(tmp_path):
         return f"{error} @ {at}"
 
     assert say("pass") == "defDAG registered no component: call Model.reg(self, x) for each network @ None"
-    assert say("return x") == "the output 'output' of defDAG is <symbol for input x>: expected an output of a component @ None"
-    assert say("return Double.reg(self, x + 1)").startswith("defDAG only says what feeds what: input x has no value yet.")
+    assert (
+        say("return x")
+        == "the output 'output' of defDAG is <symbol for input x>: expected an output of a component @ None"
+    )
+    assert say("return Double.reg(self, x + 1)").startswith(
+        "defDAG only says what feeds what: input x has no value yet."
+    )
     assert say("a, b = Double.reg(self, x)").endswith("@ app.py:5")
     assert say("if x: pass").endswith("@ app.py:5")
     assert say("return Double.reg(self, 0.5)") == (
@@ -247,8 +278,13 @@ def test_definitions_that_cannot_work_name_the_authors_line(tmp_path):
         "component Double reaches no output: return what it makes from defDAG, or leave it out @ app.py:5"
     )
     assert say("return Double.reg(self, x, init={'a': object()})").startswith("init of Double is not JSON")
-    assert say("return Double.reg(self, x, outputs=3)").startswith("outputs of Double is 3: expected tensor(…)")
-    assert say("return {1: Double.reg(self, x)}") == "defDAG returned a dict with the key 1: expected names @ None"
+    assert say("return Double.reg(self, x, outputs=3)").startswith(
+        "outputs of Double is 3: expected tensor(…)"
+    )
+    assert (
+        say("return {1: Double.reg(self, x)}")
+        == "defDAG returned a dict with the key 1: expected names @ None"
+    )
     assert say("return Double.reg(self, x)", "*x").startswith("defDAG has the parameter *x")
 
 
@@ -263,10 +299,19 @@ def test_arguments_that_do_not_fit_are_named():
     assert say({"x": 1}) == "the argument 'y' is missing: the function asks for x, y"
     assert say([1]) == "the arguments are a list: expected an object with x, y"
     assert say({"x": [[1], [2, 3]], "y": 1}).startswith("the argument 'x' is no tensor: ")
-    assert say({"x": [1, "a"], "y": 1}) == "the argument 'x' holds more than numbers: expected nested lists of numbers"
-    assert say({"x": {"dtype": "float8", "shape": [], "data": ""}, "y": 1}).startswith("the argument 'x' has the dtype 'float8'")
-    assert say({"x": {"dtype": "int8", "shape": [-1], "data": ""}, "y": 1}).endswith("has the shape [-1]: expected a list of whole numbers")
-    assert say({"x": {"dtype": "int8", "shape": [2], "data": "%"}, "y": 1}).startswith("the data of argument 'x' is not base64")
+    assert (
+        say({"x": [1, "a"], "y": 1})
+        == "the argument 'x' holds more than numbers: expected nested lists of numbers"
+    )
+    assert say({"x": {"dtype": "float8", "shape": [], "data": ""}, "y": 1}).startswith(
+        "the argument 'x' has the dtype 'float8'"
+    )
+    assert say({"x": {"dtype": "int8", "shape": [-1], "data": ""}, "y": 1}).endswith(
+        "has the shape [-1]: expected a list of whole numbers"
+    )
+    assert say({"x": {"dtype": "int8", "shape": [2], "data": "%"}, "y": 1}).startswith(
+        "the data of argument 'x' is not base64"
+    )
     assert say({"x": {"dtype": "int32", "shape": [2], "data": "AA=="}, "y": 1}) == (
         "the data of argument 'x' has 1 bytes: expected 8 for int32 [2]"
     )
@@ -287,12 +332,16 @@ def test_values_that_cannot_travel_are_named():
 
         return str(raises(F))
 
-    assert forward(lambda x: x.astype(np.complex64)).startswith("output 0 of component Give is an array of dtype complex64")
+    assert forward(lambda x: x.astype(np.complex64)).startswith(
+        "output 0 of component Give is an array of dtype complex64"
+    )
     assert forward(lambda x: [x, x]) == (
         "output 0 of component Give is of type list (a tensor inside a list or dict; return a tuple of tensors, or stack "
         "them into one): expected a NumPy array, a PyTorch tensor, bytes, or what JSON can hold"
     )
-    assert forward(lambda x: object()).startswith("output 0 of component Give is of type object (object inside it)")
+    assert forward(lambda x: object()).startswith(
+        "output 0 of component Give is of type object (object inside it)"
+    )
     assert forward(lambda x: ()) == "component Give returned an empty tuple: expected at least one value"
 
 
@@ -312,8 +361,12 @@ def test_wrong_declarations_are_named():
         return str(caught.value)
 
     assert say(lambda: FFS.dim("n", max=3)).startswith("the dimension name 'n' is not valid")
-    assert say(lambda: FFS.dim("N", max=0)) == "max of dimension N is 0: expected a whole number of at least 1"
-    assert say(lambda: FFS.tensor("float128")).startswith("the dtype 'float128' is not known: expected one of float16,")
+    assert (
+        say(lambda: FFS.dim("N", max=0)) == "max of dimension N is 0: expected a whole number of at least 1"
+    )
+    assert say(lambda: FFS.tensor("float128")).startswith(
+        "the dtype 'float128' is not known: expected one of float16,"
+    )
     assert say(lambda: FFS.tensor("int8", (0,))).startswith("the size 0 in shape (0,) is not valid")
     assert say(lambda: FFS.entry(Double)).endswith("expected a class that derives from FFS.FFaaS")
 

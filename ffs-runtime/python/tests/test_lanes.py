@@ -11,6 +11,20 @@ from pipeline import Pipeline
 
 from FluidFaaS import _native
 
+BUILT = {}
+
+
+def build(start, code, example):
+    """The DAG of an action; asked for once."""
+    key = code + json.dumps(example)
+    if key not in BUILT:
+        builder = start()
+        assert builder.init(code) is None
+        built = builder.build(example)
+        assert built["status"] == 200, built
+        BUILT[key] = built["body"]
+    return BUILT[key]
+
 
 @pytest.fixture
 def pipeline(start, tmp_path):
@@ -18,11 +32,7 @@ def pipeline(start, tmp_path):
     made = []
 
     def make(code, example, plan, **options):
-        builder = start()
-        assert builder.init(code) is None
-        built = builder.build(example)
-        assert built["status"] == 200, built
-        made.append(Pipeline(start, tmp_path, code, built["body"], plan, **options))
+        made.append(Pipeline(start, tmp_path, code, build(start, code, example), plan, **options))
         _native.check_document("assignment", json.dumps(made[-1].assignment))
         return made[-1]
 
@@ -99,7 +109,10 @@ print("busy", began, time.monotonic())""").replace("print(\"first saw\", x.tolis
         answer = split.head.answer(id)
         assert answer["body"] == {"output": [(n + 1) * 2 - 3]}
         lines = [line["text"] for line in answer["logs"]]
-        assert [line for line in lines if not line.startswith("busy")] == [f"first saw [{float(n)}]", f"second saw [{n + 1.0}]"]
+        assert [line for line in lines if not line.startswith("busy")] == [
+            f"first saw [{float(n)}]",
+            f"second saw [{n + 1.0}]",
+        ]
         for stage, line in zip(spans, (line for line in lines if line.startswith("busy"))):
             spans[stage].append(tuple(map(float, line.split()[1:])))
     at_once = [1 for a, b in spans["First"] for c, d in spans["Second"] if a < d and c < b]
@@ -131,18 +144,26 @@ print("no end", end="")""").replace("    def defDAG", """    def pre(self, event
 
 
 def test_a_lane_sends_at_most_64_kib_of_output(start, pipeline):
-    split = pipeline(actions.chain("print('0123456789' * 10 * int(x[0]))\nprint('y' * 99)"), {"x": [1.0]}, "First|Second|Third").loaded()
+    split = pipeline(
+        actions.chain("print('0123456789' * 10 * int(x[0]))\nprint('y' * 99)"),
+        {"x": [1.0]},
+        "First|Second|Third",
+    ).loaded()
     long = split.run({"x": [499.0]})
     texts = [line["text"] for line in long["logs"]]
     assert "0123456789" * 5000 in texts and "y" * 99 in texts
     longer = split.run({"x": [999.0]})
     texts = [line["text"] for line in longer["logs"]]
-    assert texts[-1] == "lane s1l0 (components Second) on slice MIG-s1l0: output beyond 65536 bytes is left out"
+    assert (
+        texts[-1] == "lane s1l0 (components Second) on slice MIG-s1l0: output beyond 65536 bytes is left out"
+    )
     assert longer["body"] == {"output": [1997.0]}
 
 
 def test_a_long_error_comes_whole(start, pipeline):
-    split = pipeline(actions.chain("if x[0] > 5: raise ValueError('é' * 100_000)"), {"x": [1.0]}, "First|Second|Third").loaded()
+    split = pipeline(
+        actions.chain("if x[0] > 5: raise ValueError('é' * 100_000)"), {"x": [1.0]}, "First|Second|Third"
+    ).loaded()
     assert split.run({"x": [9.0]})["body"] == {"error": "é" * 100_000}
     assert split.run({"x": [1.0]})["status"] == 200
 
@@ -207,13 +228,17 @@ def test_an_input_that_does_not_fit_ends_only_its_request(start, pipeline):
 def test_a_request_past_its_deadline_is_dropped_and_the_next_is_not(start, pipeline):
     split = pipeline(actions.chain(), {"x": [1.0]}, "First|Second|Third").loaded()
     late = split.run({"x": [1.0]}, deadline_s=-1)
-    assert late["body"]["error"].startswith("the deadline of the request passed before lane s0l0 (components First)")
+    assert late["body"]["error"].startswith(
+        "the deadline of the request passed before lane s0l0 (components First)"
+    )
     assert late["logs"] == []
     assert split.run({"x": [1.0]})["body"] == {"output": [1.0]}
 
 
 def test_a_deadline_that_passes_on_the_way_is_seen_by_the_next_lane(start, pipeline):
-    code = actions.chain().replace("return x + 1", "import time\n        time.sleep(float(x[0]))\n        return x + 1")
+    code = actions.chain().replace(
+        "return x + 1", "import time\n        time.sleep(float(x[0]))\n        return x + 1"
+    )
     split = pipeline(code, {"x": [0.0]}, "First|Second|Third").loaded()
     late = split.run({"x": [0.7]}, deadline_s=0.5)
     assert late["body"]["error"].startswith("the deadline of the request passed before lane s1l0")
@@ -221,18 +246,25 @@ def test_a_deadline_that_passes_on_the_way_is_seen_by_the_next_lane(start, pipel
 
 
 def test_a_component_that_outlives_its_deadline_ends_the_lane(start, pipeline):
-    split = pipeline(actions.chain("import time\nif x[0] > 5: time.sleep(3600)"), {"x": [1.0]}, "First|Second|Third").loaded()
+    split = pipeline(
+        actions.chain("import time\nif x[0] > 5: time.sleep(3600)"), {"x": [1.0]}, "First|Second|Third"
+    ).loaded()
     assert split.run({"x": [1.0]}, deadline_s=30)["body"] == {"output": [1.0]}
     run = split.begin_run({"x": [9.0]}, deadline_s=0.5)
     said = split.children["s1l0"].said("failed")
-    assert said["sentence"] == "lane s1l0 (components Second) on slice MIG-s1l0 ran on for 1 s after the deadline of its request"
+    assert (
+        said["sentence"]
+        == "lane s1l0 (components Second) on slice MIG-s1l0 ran on for 1 s after the deadline of its request"
+    )
     assert split.children["s1l0"].wait() == 0
     answer = split.head.answer(run)
     assert (answer["status"], answer["body"]["error"]) == (502, said["sentence"])
 
 
 def test_a_killed_lane_ends_all_requests_with_the_invokers_sentence(start, pipeline):
-    split = pipeline(actions.chain("import time\nif x[0] > 5: time.sleep(3600)"), {"x": [1.0]}, "First|Second|Third").loaded()
+    split = pipeline(
+        actions.chain("import time\nif x[0] > 5: time.sleep(3600)"), {"x": [1.0]}, "First|Second|Third"
+    ).loaded()
     assert split.run({"x": [1.0]})["status"] == 200
     runs = [split.begin_run({"x": [9.0]}) for _ in range(3)]
     split.children["s1l0"].process.kill()
@@ -246,7 +278,9 @@ def test_a_killed_lane_ends_all_requests_with_the_invokers_sentence(start, pipel
 
 
 def test_a_lane_whose_runtime_ends_tells_the_others_through_the_rings(start, pipeline):
-    split = pipeline(actions.chain("import time\nif x[0] > 5: time.sleep(3600)"), {"x": [1.0]}, "First|Second|Third").loaded()
+    split = pipeline(
+        actions.chain("import time\nif x[0] > 5: time.sleep(3600)"), {"x": [1.0]}, "First|Second|Third"
+    ).loaded()
     run = split.begin_run({"x": [9.0]})
     split.children["s1l0"].end()
     answer = split.head.answer(run)
@@ -256,7 +290,9 @@ def test_a_lane_whose_runtime_ends_tells_the_others_through_the_rings(start, pip
 
 
 def test_a_component_that_takes_its_process_down_is_survived(start, pipeline):
-    split = pipeline(actions.chain("import os\nif x[0] > 5: os._exit(9)"), {"x": [1.0]}, "First|Second|Third").loaded()
+    split = pipeline(
+        actions.chain("import os\nif x[0] > 5: os._exit(9)"), {"x": [1.0]}, "First|Second|Third"
+    ).loaded()
     run = split.begin_run({"x": [9.0]})
     assert split.children["s1l0"].wait() == 9
     split.head.send({"type": "poison", "reason": "lane s1l0: command exited"})
@@ -275,7 +311,9 @@ def test_a_lane_that_cannot_load_says_so_and_wakes_the_others(start, pipeline):
     assert said["at"] == "app.py:20"
     answer = split.run({"x": [1.0]})
     assert answer["status"] == 502
-    assert answer["body"]["error"].startswith("lane s2l0 (components Third) on slice MIG-s2l0: component Third (main__:Third) cannot")
+    assert answer["body"]["error"].startswith(
+        "lane s2l0 (components Third) on slice MIG-s2l0: component Third (main__:Third) cannot"
+    )
 
 
 def test_an_assignment_that_does_not_carry_what_is_read_is_named(start, tmp_path):
@@ -302,7 +340,10 @@ def test_an_assignment_that_does_not_carry_what_is_read_is_named(start, tmp_path
 
 
 def test_requests_before_the_lane_is_ready_wait_for_it(start, pipeline):
-    code = actions.chain().replace("class First(FFS.Module):\n", "class First(FFS.Module):\n    def load(self):\n        import time\n        time.sleep(0.5)\n\n")
+    code = actions.chain().replace(
+        "class First(FFS.Module):\n",
+        "class First(FFS.Module):\n    def load(self):\n        import time\n        time.sleep(0.5)\n\n",
+    )
     split = pipeline(code, {"x": [1.0]}, "First|Second|Third")
     assert split.run({"x": [1.0]})["body"] == {"output": [1.0]}
     split.loaded()
@@ -324,19 +365,22 @@ def test_an_error_in_pre_or_post_hurts_only_its_request(start, pipeline):
     assert split.run({})["body"] == {"error": "'no x'"}
     assert split.run({"x": [1.0], "stumble": True})["body"] == {"error": "in post"}
     assert split.run({"x": [1.0]})["body"] == {"output": [1.0]}
-    assert split.run({"x": ["a"]})["body"]["error"] == "the argument 'x' holds more than numbers: expected nested lists of numbers"
+    assert (
+        split.run({"x": ["a"]})["body"]["error"]
+        == "the argument 'x' holds more than numbers: expected nested lists of numbers"
+    )
 
 
 def test_the_papers_pair_runs_in_lanes(start, pipeline):
     code = actions.FIVE_MODELS.replace("main = FFS.entry(FiveModels)", "").replace(
         "    return FiveModels(event, context, FFS.RUN).run()",
-        "    f = FiveModels(event, context, FFS.RUN)\n    return {**f.run(), 'migs': f.migs, 'stages': f.stages, 'id': context.activation_id}",
+        "    f = FiveModels(event, context, FFS.RUN)\n    return {**f.run(), 'migs': f.migs, 'stages': f.stages, 'id': context.activation_id, 'of': __import__('os').environ['__OW_NAMESPACE']}",
     )
     split = pipeline(code, actions.five_example(), "M1;M2|M3,M4,M5").loaded()
-    body = split.run(actions.five_example(), activation_id="0" * 31 + "7")["body"]
+    body = split.run(actions.five_example(), activation_id="0" * 31 + "7", namespace="jane")["body"]
     assert body["migs"] == ["MIG-s0l0", "MIG-s0l1", "MIG-s1l0"]
     assert body["stages"] == [[["M1"], ["M2"]], [["M3", "M4", "M5"]]]
-    assert body["id"] == "0" * 31 + "7" and len(body["output"][0]) == 16
+    assert body["id"] == "0" * 31 + "7" and body["of"] == "jane" and len(body["output"][0]) == 16
 
 
 def test_a_component_without_inputs_is_asked_by_the_head(start, pipeline):
@@ -419,12 +463,20 @@ def test_more_requests_than_slots_pass_through_narrow_rings(start, pipeline):
     runs = [split.begin_run(actions.five_example(n)) for n in range(60)]
     answers = [split.head.answer(run) for run in runs]
     assert {answer["status"] for answer in answers} == {200}
-    assert [answer["body"] for answer in answers[:3]] == [split.run(actions.five_example(n))["body"] for n in range(3)]
+    assert [answer["body"] for answer in answers[:3]] == [
+        split.run(actions.five_example(n))["body"] for n in range(3)
+    ]
 
 
 def test_what_the_components_share_is_loaded_once_per_lane(start, pipeline):
-    code = actions.chain().replace("class First(FFS.Module):\n", "class First(FFS.Module):\n    weights_key = 'w'\n    def load(self):\n        print('loading', flush=True)\n")
-    code = code.replace("Third.reg(self, Second.reg(self, First.reg(self, x)))", "Second.reg(self, First.reg(self, First.reg(self, x)))")
+    code = actions.chain().replace(
+        "class First(FFS.Module):\n",
+        "class First(FFS.Module):\n    weights_key = 'w'\n    def load(self):\n        print('loading', flush=True)\n",
+    )
+    code = code.replace(
+        "Third.reg(self, Second.reg(self, First.reg(self, x)))",
+        "Second.reg(self, First.reg(self, First.reg(self, x)))",
+    )
     split = pipeline(code, {"x": [1.0]}, "First,First_2|Second").loaded()
     assert split.head.stdout() == "loading\n"
     assert split.run({"x": [1.0]})["body"] == {"output": [6.0]}

@@ -32,7 +32,10 @@ def test_an_array_is_a_result_and_anything_else_is_not(start):
     assert child.run({"give": [1, {"a": None}]})["body"] == [1, {"a": None}]
     for nothing in (None, 7, "text", True):
         result = child.run({"give": nothing})
-        assert (result["status"], result["body"]) == (502, {"error": "The action did not return a dictionary or array."})
+        assert (result["status"], result["body"]) == (
+            502,
+            {"error": "The action did not return a dictionary or array."},
+        )
 
 
 def test_an_exception_is_an_application_error_with_a_traceback_in_the_log(start):
@@ -129,13 +132,24 @@ def test_a_zip_brings_modules_files_and_a_virtual_environment(start):
 
 def test_a_zip_is_not_run_as_a_script(start):
     child = start()
-    assert child.init(**zipped(__main____dot__py=HELLO + "if __name__ == '__main__':\n    raise SystemExit('run as a script')\n")) is None
+    assert (
+        child.init(
+            **zipped(
+                __main____dot__py=HELLO
+                + "if __name__ == '__main__':\n    raise SystemExit('run as a script')\n"
+            )
+        )
+        is None
+    )
     assert child.run({})["body"] == {"greeting": "Hello stranger"}
 
 
 def test_bad_archives_are_named(start):
     for value, sentence in (
-        ({"code": "%%%", "binary": True}, "the action's code cannot be unpacked: File is not a zip file; expected a zip"),
+        (
+            {"code": "%%%", "binary": True},
+            "the action's code cannot be unpacked: File is not a zip file; expected a zip",
+        ),
         (zipped(app__dot__py=""), "the action's zip has no __main__.py at its top; there is: app.py"),
     ):
         assert start().init(**value) == {"sentence": sentence, "at": None}
@@ -143,7 +157,10 @@ def test_bad_archives_are_named(start):
 
 def test_the_child_ends_with_its_socket_even_while_it_computes(start):
     child = start()
-    assert child.init("import time\ndef main(args):\n    print('began', flush=True)\n    time.sleep(3600)\n") is None
+    assert (
+        child.init("import time\ndef main(args):\n    print('began', flush=True)\n    time.sleep(3600)\n")
+        is None
+    )
     child.begin_run({})
     while child.stdout() != "began\n":
         assert child.process.poll() is None

@@ -44,7 +44,13 @@ def test_a_frame_arrives_as_it_was_sent(ring):
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     send(producer, array, array[:1], json=b'{"a":1}', deadline_ms=5, flags=3)
     frame = consumer.recv()
-    assert (frame.kind, frame.request, frame.deadline_ms, frame.flags, frame.json) == ("tensors", 7, 5, 3, b'{"a":1}')
+    assert (frame.kind, frame.request, frame.deadline_ms, frame.flags, frame.json) == (
+        "tensors",
+        7,
+        5,
+        3,
+        b'{"a":1}',
+    )
     assert [np.asarray(tensor).tolist() for tensor in frame.tensors] == [array.tolist(), array[:1].tolist()]
     assert frame.age_ms >= 0
 
@@ -126,7 +132,10 @@ def test_nonsense_is_a_sentence(ring, path):
     producer, _ = ring
     for call, sentence in (
         (lambda: producer.reserve("tensor", 1, []), "kind .tensor. is not known"),
-        (lambda: producer.reserve("tensors", 1, [("uint32", [1])]), "dtype .uint32. is not one that a ring carries"),
+        (
+            lambda: producer.reserve("tensors", 1, [("uint32", [1])]),
+            "dtype .uint32. is not one that a ring carries",
+        ),
         (lambda: producer.reserve("tensors", 1, [("int8", [1] * 9)]), "9 dimensions"),
         (lambda: producer.reserve("tensors", 1, [("int8", [2**62, 2**62])]), "larger than any memory"),
         (lambda: producer.handle().poison("bored", ""), "reason .bored. is not known"),
@@ -164,7 +173,9 @@ def test_a_waiting_thread_wakes_when_the_ring_is_poisoned(ring):
     producer.handle().poison("failed", "lane s1l0 fell over")
     thread.join(60)
     ((sentence, note),) = outcome
-    assert note == "lane s1l0 fell over" and sentence.endswith("is poisoned: the lane failed: lane s1l0 fell over")
+    assert note == "lane s1l0 fell over" and sentence.endswith(
+        "is poisoned: the lane failed: lane s1l0 fell over"
+    )
     with pytest.raises(native.RingPoisoned):
         producer.reserve("json", 1, [])
 
@@ -195,7 +206,7 @@ def test_two_processes_pass_frames_in_order(path):
         "for i in range(2000):\n"
         "    r = p.reserve('tensors', i, [('int64', [i % 100])]); np.asarray(r.tensors[0])[:] = i; r.commit(str(i).encode())\n"
     )
-    sender = subprocess.Popen([sys.executable, "-c", code])
+    sender = subprocess.Popen([sys.executable, "-P", "-c", code])
     consumer = native.Consumer(path, 1, timeout_ms=60_000)
     for i in range(2000):
         frame = consumer.recv(timeout_ms=60_000)

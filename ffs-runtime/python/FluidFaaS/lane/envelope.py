@@ -53,7 +53,9 @@ class Envelope:
         """As a frame's JSON; `kinds` says what its tensors become again."""
         document: dict[str, Any] = {"kinds": kinds} if kinds else {}
         if self.lanes:
-            document["lanes"] = {id: [lane.queue_ms, lane.exec_ms, lane.logs] for id, lane in self.lanes.items()}
+            document["lanes"] = {
+                id: [lane.queue_ms, lane.exec_ms, lane.logs] for id, lane in self.lanes.items()
+            }
         if self.transfer:
             document["transfer"] = self.transfer
         if self.failure is not None:
@@ -68,7 +70,9 @@ class Envelope:
             failure = document.get("failure")
             envelope = cls(
                 lanes={
-                    id: LaneRecord(float(queue), float(exec), [(str(stream), str(line)) for stream, line in logs])
+                    id: LaneRecord(
+                        float(queue), float(exec), [(str(stream), str(line)) for stream, line in logs]
+                    )
                     for id, (queue, exec, logs) in document.get("lanes", {}).items()
                 },
                 transfer={ring: float(ms) for ring, ms in document.get("transfer", {}).items()},

@@ -18,6 +18,7 @@ import numpy as np
 from .. import _native, values
 from ..dag import Source
 from ..errors import FluidFaaSError
+from ..tensors import Array
 from .envelope import Envelope
 from .layout import Ring
 
@@ -111,7 +112,9 @@ class Outbox(_End):
         except _native.RingError as error:
             raise RingEnded(self.ring.consumer, error) from None
 
-    def _write(self, kind: str, wires: list[values.Wire], first: int, head: dict[str, int], flags: int) -> Any:
+    def _write(
+        self, kind: str, wires: list[values.Wire], first: int, head: dict[str, int], flags: int
+    ) -> Any:
         shapes = [(wire.dtype, wire.shape) for wire in wires]
         try:
             reservation = self._producer.reserve(kind, tensors=shapes, flags=flags, **head)
@@ -142,7 +145,7 @@ class Inbox(_End):
         Raises :class:`RingEnded`, `ValueError` for what no lane of ours has written.
         """
         began = time.perf_counter()
-        arrays: list[tuple[str, np.ndarray]] = []
+        arrays: list[tuple[str, Array]] = []
         text = b""
         while True:
             try:
@@ -163,14 +166,20 @@ class Inbox(_End):
         read_ms = (time.perf_counter() - received) * 1000
         took_ms = min(age_ms, (received - began) * 1000 + read_ms)
         envelope.transfer[self.ring.id] = envelope.transfer.get(self.ring.id, 0.0) + took_ms
-        return Arrival(frame.request, frame.deadline_ms, self._values(arrays, kinds, envelope), envelope, sent, took_ms)
+        return Arrival(
+            frame.request, frame.deadline_ms, self._values(arrays, kinds, envelope), envelope, sent, took_ms
+        )
 
-    def _values(self, arrays: list[tuple[str, np.ndarray]], kinds: list[str], envelope: Envelope) -> dict[Source, Any]:
+    def _values(
+        self, arrays: list[tuple[str, Array]], kinds: list[str], envelope: Envelope
+    ) -> dict[Source, Any]:
         if envelope.failure is not None:
             return {}
         expected = len(self.ring.tensors)
         if len(arrays) != expected or len(kinds) != expected:
-            raise ValueError(f"ring {self.ring.id} delivered {len(arrays)} tensors of {len(kinds)} kinds: expected {expected}")
+            raise ValueError(
+                f"ring {self.ring.id} delivered {len(arrays)} tensors of {len(kinds)} kinds: expected {expected}"
+            )
         return {
             source: values.from_wire(kind, dtype, array)
             for source, kind, (dtype, array) in zip(self.ring.tensors, kinds, arrays)

@@ -142,7 +142,14 @@ class Head:
     def _compute(self, job: Job) -> None:
         waited_ms = (time.perf_counter() - job.submitted) * 1000
         inputs, job.inputs = job.inputs, {}
-        work = Work(job.number, job.deadline_ms, inputs, Envelope(failure=job.envelope.failure), job.capture, waited_ms)
+        work = Work(
+            job.number,
+            job.deadline_ms,
+            inputs,
+            Envelope(failure=job.envelope.failure),
+            job.capture,
+            waited_ms,
+        )
         pool, job.record = self._stage.run(work)
         ports = [port for port in self._layout.dag.outputs.values() if port.node in self._layout.components]
         outputs: dict[Source, Any] = {port: pool.take(port) for port in ports} if pool is not None else {}

@@ -71,12 +71,16 @@ class Layout:
             node = self.dag.node(id)
             for source in node.sources:
                 if source not in have:
-                    raise DefinitionError(f"assignment.json gives {self.label} no ring with {source}, which {id} reads")
+                    raise DefinitionError(
+                        f"assignment.json gives {self.label} no ring with {source}, which {id} reads"
+                    )
             have.update(Port(id, port) for port in range(len(node.outputs)))
         for ring in self.rings_out:
             for source in ring.tensors:
                 if source not in have:
-                    raise DefinitionError(f"ring {ring.id} is to carry {source}, which {self.label} does not have")
+                    raise DefinitionError(
+                        f"ring {ring.id} is to carry {source}, which {self.label} does not have"
+                    )
         if not self.is_head and not self.rings_in:
             raise DefinitionError(f"assignment.json gives {self.label} no ring to read from")
 
@@ -91,7 +95,9 @@ def read(folder: Path, lane: str) -> Layout:
     lanes = [item for stage in assignment["stages"] for item in stage["lanes"]]
     own = next((item for item in lanes if item["id"] == lane), None)
     if own is None:
-        raise DefinitionError(f"FFS_LANE is {lane!r}; assignment.json has {', '.join(item['id'] for item in lanes)}")
+        raise DefinitionError(
+            f"FFS_LANE is {lane!r}; assignment.json has {', '.join(item['id'] for item in lanes)}"
+        )
     rings = {item["id"]: _ring(item) for item in assignment["rings"]}
     layout = Layout(
         lane=lane,
@@ -101,7 +107,9 @@ def read(folder: Path, lane: str) -> Layout:
         rings_in=tuple(_named(rings, id, own) for id in own["rings_in"]),
         rings_out=tuple(_named(rings, id, own) for id in own["rings_out"]),
         labels={
-            item["id"]: f"lane {item['id']} (components {', '.join(item['components'])}) on slice {item['mig']['uuid']}"
+            item[
+                "id"
+            ]: f"lane {item['id']} (components {', '.join(item['components'])}) on slice {item['mig']['uuid']}"
             for item in lanes
         },
         stages=[[list(item["components"]) for item in stage["lanes"]] for stage in assignment["stages"]],
@@ -137,7 +145,9 @@ def _ring(item: dict[str, Any]) -> Ring:
 
 def _named(rings: dict[str, Ring], id: str, lane: dict[str, Any]) -> Ring:
     if id not in rings:
-        raise DefinitionError(f"lane {lane['id']} has the ring {id!r}, which assignment.json does not describe")
+        raise DefinitionError(
+            f"lane {lane['id']} has the ring {id!r}, which assignment.json does not describe"
+        )
     return rings[id]
 
 

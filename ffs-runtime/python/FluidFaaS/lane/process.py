@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import _native, author, component, memory, output, runner
+from .. import _native, action, author, component, memory, output, runner
 from ..answer import body_text, error_body, error_text
 from ..errors import FluidFaaSError, PipelineError
 from ..ffaas import Context
@@ -140,6 +140,7 @@ class LaneProcess:
         request = Request(context.activation_id, int(context.deadline_ms or 0), capture)
         self._unanswered[id] = request
         self._serving.wait()
+        action.set_environment(body)  # of requests at once the last one's; the context is each one's own
         token = current.set(request)
         try:
             with output.captured(capture):
@@ -235,4 +236,3 @@ class LaneProcess:
     def _poison(self, reason: str, sentence: str) -> None:
         for end in list(self._ends):
             end.poison(reason, sentence)
-

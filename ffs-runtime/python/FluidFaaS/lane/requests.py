@@ -55,7 +55,11 @@ class Request:
         records.setdefault(head, LaneRecord(0.0, 0.0)).exec_ms += self.around_ms
         return {
             "lanes": [
-                {"id": lane, "queue_ms": round(records[lane].queue_ms, 3), "exec_ms": round(records[lane].exec_ms, 3)}
+                {
+                    "id": lane,
+                    "queue_ms": round(records[lane].queue_ms, 3),
+                    "exec_ms": round(records[lane].exec_ms, 3),
+                }
                 for lane in lanes
                 if lane in records
             ],

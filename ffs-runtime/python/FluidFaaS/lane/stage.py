@@ -40,7 +40,14 @@ class Work:
 class Stage:
     """Runs requests one at a time."""
 
-    def __init__(self, layout: Layout, components: dict[str, Component], outboxes: Iterable[Outbox], watch: Watch, turns: Turns) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        components: dict[str, Component],
+        outboxes: Iterable[Outbox],
+        watch: Watch,
+        turns: Turns,
+    ) -> None:
         self._layout = layout
         self._components = components
         self._outboxes = list(outboxes)
