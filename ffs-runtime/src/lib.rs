@@ -19,3 +19,4 @@ pub mod control;
 pub mod config_layer;
 pub mod child;
 pub mod logs;
+pub mod sandbox;

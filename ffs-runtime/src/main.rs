@@ -7,6 +7,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let outcome = match arguments.first().and_then(|first| first.to_str()) {
         None if arguments.is_empty() => live(),
+        Some("sandbox") => ffs_runtime::sandbox::run(&arguments[1..]),
         Some("--version") => {
             println!("ffs-runtime {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

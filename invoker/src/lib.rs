@@ -14,6 +14,7 @@ pub mod standalone;
 pub mod gpu;
 pub mod pipeline;
 pub mod container;
+pub mod run_directory;
 pub mod bus;
 pub mod store;
 pub mod config;

@@ -3,10 +3,14 @@
 //! An engine starts what it is told to start and says how it ended. Which container runs what is
 //! decided elsewhere.
 
+pub mod process;
 pub mod action_proxy;
+pub mod logs;
+
+pub use logs::log_line;
 
 use async_trait::async_trait;
-use proto::id::{InstanceId, SliceUuid};
+use proto::id::{ActivationId, InstanceId, SliceUuid};
 use proto::unit::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -100,8 +104,8 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// How a container ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a container ended; with neither code nor signal it was gone before anyone asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exit {
     pub code: Option<i32>,
     pub signal: Option<i32>,
@@ -132,6 +136,8 @@ pub struct Logs {
 /// Which logs to take.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRequest {
+    /// Whose: several may run in one container.
+    pub activation: ActivationId,
     pub limit: Bytes,
     /// Wait for both sentinels; else take what is there.
     pub sentinels: bool,
@@ -186,12 +192,15 @@ pub trait ContainerEngine: Send + Sync + std::fmt::Debug {
     /// Waits until the container has ended by itself or was removed.
     async fn ended(&self, id: &ContainerId) -> Exit;
 
-    /// What was written since the last call.
+    /// What an activation wrote; each line is given out once.
     async fn logs(&self, id: &ContainerId, request: LogRequest) -> Logs;
 
     /// Who a lane runs as that is told to run as `uid`; none: the daemon's own user, for want of
     /// permission to change it. Files of the config layer belong to that user.
     fn lane_owner(&self, uid: u32) -> Option<u32>;
+
+    /// Whether limits of simulated slices are enforced; if not, what is measured on them is marked.
+    fn limits_slices(&self) -> bool;
 
     /// A tmpfs of its own for one instance, readable by `uid` alone.
     async fn create_shared_memory(

@@ -15,6 +15,7 @@ pub mod annotation;
 pub mod control;
 pub mod build;
 pub mod timing;
+pub mod sandbox;
 pub mod schema;
 
 use crate::decode::{DecodeError, decode};
