@@ -1,11 +1,9 @@
 //! Every setting, typed, with its default. Read once, before anything is connected, and passed on
 //! as values; no module reads the environment.
 
-pub mod duration;
-pub mod manifest;
 pub mod size;
 
-use manifest::Manifest;
+use crate::runtimes::Runtimes;
 use proto::unit::Bytes;
 use proto::whisk::limits::{SystemLimits, UserLimits};
 use std::path::PathBuf;
@@ -23,7 +21,7 @@ pub struct Settings {
     pub payload: PayloadLimits,
     pub pool: PoolSettings,
     pub pipelines: PipelineSettings,
-    pub manifest: Manifest,
+    pub runtimes: Runtimes,
     /// Prefix of the topics `invokerN`, `completedC` and `health`.
     pub topic_prefix: String,
     /// `__OW_API_HOST` of every container.
@@ -94,8 +92,8 @@ pub struct PipelineSettings {
     pub policy: String,
     /// Idle time before an instance goes cold.
     pub keep_alive: Duration,
-    /// Directory that holds one config layer per instance.
-    pub run_dir: PathBuf,
+    /// Directory that holds one config layer per instance; in memory.
+    pub layers: PathBuf,
 }
 
 impl Settings {

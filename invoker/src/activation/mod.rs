@@ -1,0 +1,10 @@
+//! From bytes to a job: read, looked up, checked against its limits; and its run in a container.
+
+pub mod feed;
+pub mod executable;
+pub mod resolve;
+pub mod job;
+pub mod run;
+
+pub use executable::Executable;
+pub use job::Job;

@@ -1,0 +1,257 @@
+//! From a message to a job: the action's document and code, cached by revision, and its limits.
+//!
+//! Source: `InvokerReactive.scala`, `MultipleReadersSingleWriterCache.scala`; contract D-01 … D-34.
+
+use super::feed::Fed;
+use super::{Executable, Job};
+use crate::completion::{Completer, Owed, record, texts};
+use crate::config::Settings;
+use crate::store::{Database, Store};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use proto::whisk::action::ActionDocument;
+use proto::whisk::activation::{Response, Status};
+use proto::whisk::activation_message::ActivationMessage;
+use proto::whisk::exec::{Attachment, Code, Place};
+use scheduler::fault::Fault;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tracing::{error, warn};
+
+/// An entry lives this long after its last use (D-05).
+const CACHED: Duration = Duration::from_secs(300);
+
+/// Turns messages into jobs.
+#[derive(Debug)]
+pub struct Resolver {
+    store: Arc<dyn Store>,
+    settings: Arc<Settings>,
+    completer: Arc<Completer>,
+    cache: Mutex<HashMap<(String, String), Arc<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Filled by the first reader; simultaneous ones wait for it.
+    executable: tokio::sync::OnceCell<Arc<Executable>>,
+    used: Mutex<Instant>,
+}
+
+/// Why an action cannot be run: status and text of the answer, and a line for the operator.
+#[derive(Debug)]
+struct Unresolved {
+    status: Status,
+    text: &'static str,
+    reason: String,
+}
+
+impl Unresolved {
+    fn not_found() -> Self {
+        Self {
+            status: Status::ApplicationError,
+            text: texts::NOT_FOUND,
+            reason: "no such document".to_owned(),
+        }
+    }
+
+    fn not_fetched(reason: impl Into<String>) -> Self {
+        Self {
+            status: Status::WhiskError,
+            text: texts::NOT_FETCHED,
+            reason: reason.into(),
+        }
+    }
+
+    fn not_compatible(reason: impl ToString) -> Self {
+        Self {
+            status: Status::WhiskError,
+            text: texts::NOT_COMPATIBLE,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl Resolver {
+    pub fn new(store: Arc<dyn Store>, settings: Arc<Settings>, completer: Arc<Completer>) -> Self {
+        Self {
+            store,
+            settings,
+            completer,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// The job that a message asks for; none if it was answered or dropped here.
+    pub async fn resolve(&self, fed: Fed) -> Option<Job> {
+        let message: ActivationMessage = match proto::decode::decode(&fed.message.payload) {
+            Ok(message) => message,
+            Err(error) => {
+                let text = String::from_utf8_lossy(&fed.message.payload);
+                error!(offset = fed.message.offset, %error, %text, "an activation message cannot be read and is dropped");
+                return None;
+            }
+        };
+        let message = Arc::new(message);
+        let owed = Owed::new(Arc::clone(&message), fed.room, Arc::clone(&self.completer));
+        match self.executable(&message).await {
+            Ok(executable) => {
+                self.check(Job {
+                    message,
+                    executable,
+                    owed,
+                })
+                .await
+            }
+            Err(unresolved) => {
+                let Unresolved { status, text, reason } = unresolved;
+                warn!(transid = %message.transid, action = %message.action, reason, "action not run: {text}");
+                let activation = record::unread(&message, Response::failure(status, text));
+                let stored = message.user.limits.store_activations.unwrap_or(true);
+                owed.settle(activation, stored).await;
+                None
+            }
+        }
+    }
+
+    async fn check(&self, job: Job) -> Option<Job> {
+        let Settings {
+            limits,
+            namespace_limits,
+            ..
+        } = self.settings.as_ref();
+        let violation = limits.check(&job.executable.limits, &job.message.user.limits, namespace_limits);
+        if let Err(violation) = violation {
+            warn!(transid = %job.message.transid, action = %job.message.action, %violation, "a limit is violated");
+            let response = Response::failure(Status::ApplicationError, violation.to_string());
+            let activation = record::unread(&job.message, response);
+            let stored = job.is_stored();
+            job.owed.settle(activation, stored).await;
+            return None;
+        }
+        if let Some(Err(sentence)) = &job.executable.ffs {
+            let activation = job.refused(&Fault::developer(sentence.clone()));
+            let stored = job.is_stored();
+            job.owed.settle(activation, stored).await;
+            return None;
+        }
+        Some(job)
+    }
+
+    async fn executable(&self, message: &ActivationMessage) -> Result<Arc<Executable>, Unresolved> {
+        let id = message.action.to_string();
+        match &message.revision {
+            Some(revision) => self.cached(&id, revision).await,
+            None => self.read(&id).await,
+        }
+    }
+
+    /// The newest revision of an action, for a start without an activation.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn newest(&self, id: &str) -> Result<Arc<Executable>, String> {
+        self.read(id)
+            .await
+            .map_err(|unresolved| format!("{} ({})", unresolved.text, unresolved.reason))
+    }
+
+    async fn cached(&self, id: &str, revision: &str) -> Result<Arc<Executable>, Unresolved> {
+        let entry = {
+            let mut cache = self.cache.lock().expect("no holder panics");
+            let now = Instant::now();
+            cache.retain(|_, entry| now - *entry.used.lock().expect("no holder panics") < CACHED);
+            let fresh = || {
+                Arc::new(Entry {
+                    executable: tokio::sync::OnceCell::new(),
+                    used: Mutex::new(now),
+                })
+            };
+            let entry = cache
+                .entry((id.to_owned(), revision.to_owned()))
+                .or_insert_with(fresh);
+            *entry.used.lock().expect("no holder panics") = now;
+            Arc::clone(entry)
+        };
+        // A failed read leaves the cell empty: it is not cached. A newer document than the message
+        // names is run and not cached under the older revision's name (D-02).
+        let mut newer = None;
+        let read = entry
+            .executable
+            .get_or_try_init(|| async {
+                let read = self.read(id).await.map_err(Err)?;
+                if read.revision == revision {
+                    Ok(read)
+                } else {
+                    Err(Ok(read))
+                }
+            })
+            .await;
+        match read {
+            Ok(executable) => Ok(Arc::clone(executable)),
+            Err(Ok(executable)) => Ok(newer.insert(executable).clone()),
+            Err(Err(unresolved)) => Err(unresolved),
+        }
+    }
+
+    async fn read(&self, id: &str) -> Result<Arc<Executable>, Unresolved> {
+        let document = self.store.get(Database::Entity, id, None).await;
+        let document = document.map_err(|error| Unresolved::not_fetched(chain(&error)))?;
+        let mut document = document.ok_or_else(Unresolved::not_found)?;
+        if let serde_json::Value::Object(members) = &mut document.body {
+            members.insert("_id".to_owned(), document.id.into());
+            members.insert("_rev".to_owned(), document.revision.into());
+        }
+        let action: ActionDocument =
+            serde_json::from_value(document.body).map_err(Unresolved::not_compatible)?;
+        let code = match action.exec.code() {
+            None => None,
+            Some(Code::Inline(text)) => Some(text.clone()),
+            Some(Code::Attachment(attachment)) => Some(self.attached(&action, attachment).await?),
+        };
+        let Settings { runtimes, limits, .. } = self.settings.as_ref();
+        let executable =
+            Executable::new(&action, code, runtimes, limits).map_err(Unresolved::not_compatible)?;
+        Ok(Arc::new(executable))
+    }
+
+    /// D-21 … D-25.
+    async fn attached(&self, action: &ActionDocument, attachment: &Attachment) -> Result<String, Unresolved> {
+        if !action.agrees_with(attachment) {
+            let reason = format!("attachment {} is not the document's", attachment.attachment_name);
+            return Err(Unresolved::not_fetched(reason));
+        }
+        let bytes = match attachment.place() {
+            Place::Name(content) => URL_SAFE.decode(content).map_err(|error| {
+                Unresolved::not_fetched(format!("inline attachment is not base64: {error}"))
+            })?,
+            Place::Document(name) => {
+                let bytes = self.store.attachment(Database::Entity, &action.id, name).await;
+                bytes
+                    .map_err(|error| Unresolved::not_fetched(chain(&error)))?
+                    .ok_or_else(Unresolved::not_found)?
+            }
+            Place::Store { scheme, .. } => {
+                let reason = format!("attachment store {scheme} is not one that this invoker knows");
+                return Err(Unresolved::not_fetched(reason));
+            }
+        };
+        if action.exec.is_binary() {
+            return Ok(STANDARD.encode(bytes));
+        }
+        String::from_utf8(bytes)
+            .map_err(|error| Unresolved::not_fetched(format!("the code is no text: {error}")))
+    }
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,357 @@
+//! One activation in one container: `/init` if need be, `/run`, answer, logs, record.
+//!
+//! Source: `ContainerProxy.scala`; contract 7.2 … 7.4.
+
+use super::{Executable, Job};
+use crate::completion::record::{self, Interval};
+use crate::completion::response::{self, Verdict};
+use crate::completion::texts;
+use crate::config::{PayloadLimits, Settings};
+use crate::container::action_proxy::{self, BodyLimit, Connect, Exchange, Outcome as Answer};
+use crate::container::{Container, ContainerEngine, ContainerId, LogRequest, Logs};
+use crate::pipeline::Instance;
+use proto::ffs::timing::{RecordAnnotation, Timing};
+use proto::unit::{Bytes, Millis};
+use proto::whisk::action_proxy::{InitBody, InitValue, RunBody, about, environment, split_arguments};
+use proto::whisk::activation::{Activation, Status};
+use proto::whisk::activation_message::ActivationMessage;
+use scheduler::event::Outcome;
+use scheduler::fault::Fault;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+use tracing::{Instrument, warn};
+
+/// Longest wait for the news that a container was killed for memory (C-50).
+const OUT_OF_MEMORY_NEWS: Duration = Duration::from_secs(2);
+/// Longest wait for the news that a lane died, after its pipeline broke.
+const DEATH_NEWS: Duration = Duration::from_secs(1);
+
+/// Runs activations in containers.
+#[derive(Debug)]
+pub struct Runner {
+    engine: Arc<dyn ContainerEngine>,
+    settings: Arc<Settings>,
+    running: AtomicUsize,
+}
+
+/// What became of a run: the job comes back if it was not answered.
+#[derive(Debug)]
+pub struct Ran {
+    pub job: Option<Box<Job>>,
+    pub outcome: Outcome,
+}
+
+/// How a run was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// `/init` first.
+    pub initialize: bool,
+    /// A refused connection sends the activation elsewhere (C-43).
+    pub may_return: bool,
+}
+
+impl Ran {
+    fn answered(outcome: Outcome) -> Self {
+        Self { job: None, outcome }
+    }
+
+    fn back(job: Box<Job>, outcome: Outcome) -> Self {
+        Self {
+            job: Some(job),
+            outcome,
+        }
+    }
+}
+
+impl Runner {
+    pub fn new(engine: Arc<dyn ContainerEngine>, settings: Arc<Settings>) -> Self {
+        Self {
+            engine,
+            settings,
+            running: AtomicUsize::new(0),
+        }
+    }
+
+    /// Runs that are under way.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Ends an activation that does not run.
+    pub async fn refuse(&self, job: Job, fault: Fault) {
+        let _counted = self.count();
+        let (activation, stored) = (job.refused(&fault), job.is_stored());
+        job.owed.settle(activation, stored).await;
+    }
+
+    /// Runs the job in an ordinary container. `initialized` is called between `/init` and `/run`.
+    pub async fn in_container(
+        &self,
+        mut job: Box<Job>,
+        container: &Container,
+        how: How,
+        initialized: impl FnOnce(),
+    ) -> Ran {
+        let _counted = self.count();
+        let span = tracing::info_span!("run", transid = %job.message.transid, activation = %job.id(), container = container.name);
+        async {
+            let mut init = None;
+            if how.initialize {
+                let exchange = self.init(&job, container).await;
+                init = Some(interval(&exchange));
+                let memory = self.is_out_of_memory(&exchange, &container.id).await;
+                let limit = job.executable.time_limit();
+                match response::of_init(&exchange, limit, self.settings.payload.max, memory) {
+                    Verdict::Initialized => initialized(),
+                    Verdict::Elsewhere => {
+                        let because = format!("{} said 503 to /init", container.name);
+                        return Ran::back(job, Outcome::Returned { because });
+                    }
+                    Verdict::Ended { response, timed_out } => {
+                        let fault = response::as_fault(&response);
+                        let times = record::Times::of(&job.message, init, None);
+                        let activation = job.activation(times, response, timed_out);
+                        self.finish(*job, activation, &container.id).await;
+                        return Ran::answered(Outcome::InitFailed { fault });
+                    }
+                }
+            }
+            let exchange = self.run(&job, container).await;
+            if how.may_return && matches!(exchange.outcome, Answer::Refused) {
+                let because = format!("{} could not be connected to", container.name);
+                return Ran::back(job, Outcome::Returned { because });
+            }
+            let memory = self.is_out_of_memory(&exchange, &container.id).await;
+            let (limit, most) = (job.executable.time_limit(), self.body_limit(&job).most);
+            match response::of_run(&exchange, limit, most, memory) {
+                Verdict::Initialized => unreachable!("a run is not an initialisation"),
+                Verdict::Elsewhere => {
+                    let because = format!("{} said 503 to /run", container.name);
+                    Ran::back(job, Outcome::Returned { because })
+                }
+                Verdict::Ended { response, timed_out } => {
+                    let times = record::Times::of(&job.message, init, Some(interval(&exchange)));
+                    let activation = job.activation(times, response, timed_out);
+                    job.owed.answer(&activation, job.executable.limits.logs > 0).await;
+                    Ran::answered(self.finish(*job, activation, &container.id).await)
+                }
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Runs the job in a pipeline, through its head.
+    pub async fn in_instance(&self, mut job: Box<Job>, instance: &Instance) -> Ran {
+        let _counted = self.count();
+        let span = tracing::info_span!("run", transid = %job.message.transid, activation = %job.id(), instance = %instance.id());
+        async {
+            let head = instance.head();
+            let exchange = self.run(&job, head).await;
+            let (limit, most) = (job.executable.time_limit(), self.body_limit(&job).most);
+            // A pipeline that broke says so at its head; why, its lanes' ends say.
+            let broken = !matches!(
+                exchange.outcome,
+                Answer::Response { status: 200, .. } | Answer::TimedOut
+            );
+            if broken && let Some(death) = instance.death(DEATH_NEWS).await {
+                return Ran::back(job, Outcome::Lost { fault: death });
+            }
+            let verdict = response::of_run(&exchange, limit, most, false);
+            let Verdict::Ended { response, timed_out } = verdict else {
+                let fault =
+                    Fault::developer(format!("the head of instance {} is shutting down", instance.id()));
+                return Ran::back(job, Outcome::Lost { fault });
+            };
+            let times = record::Times::of(&job.message, None, Some(interval(&exchange)));
+            let mut activation = job.activation(times, response, timed_out);
+            if let Answer::Response {
+                timing: Some(timing), ..
+            } = &exchange.outcome
+            {
+                annotate(&mut activation, instance, timing, &job);
+            }
+            job.owed.answer(&activation, job.executable.limits.logs > 0).await;
+            Ran::answered(self.finish(*job, activation, &head.id).await)
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn init(&self, job: &Job, container: &Container) -> Exchange {
+        let limit = job.executable.time_limit();
+        let body = init_body(Some(&job.message), &job.executable, deadline(limit));
+        let kept = BodyLimit {
+            most: self.settings.payload.max,
+            cut: self.settings.payload.truncation,
+        };
+        action_proxy::post(
+            &container.address,
+            "/init",
+            body.into(),
+            limit,
+            kept,
+            Connect::Patiently,
+        )
+        .await
+    }
+
+    async fn run(&self, job: &Job, container: &Container) -> Exchange {
+        let limit = job.executable.time_limit();
+        let (value, _) = split_arguments(job.message.content.as_ref(), &job.message.init_args);
+        let about = about(
+            &job.message,
+            job.executable.facts.version,
+            deadline(limit),
+            job.executable.provides_api_key,
+        );
+        let body = serde_json::to_vec(&RunBody { value, about }).expect("arguments are JSON already");
+        action_proxy::post(
+            &container.address,
+            "/run",
+            body.into(),
+            limit,
+            self.body_limit(job),
+            Connect::Once,
+        )
+        .await
+    }
+
+    /// M-55, C-30.
+    fn body_limit(&self, job: &Job) -> BodyLimit {
+        let PayloadLimits { max, truncation, .. } = self.settings.payload;
+        let (user, default) = (&job.message.user.limits, &self.settings.namespace_limits);
+        let most = user
+            .max_payload_size
+            .or(default.max_payload_size)
+            .map_or(max, |size| size.bytes().min(max));
+        let cut = user
+            .truncation_size
+            .or(default.truncation_size)
+            .map_or(truncation, |size| size.bytes());
+        BodyLimit {
+            most,
+            cut: cut.min(most),
+        }
+    }
+
+    /// C-50: only after a broken connection, where the outcome is not fixed already.
+    async fn is_out_of_memory(&self, exchange: &Exchange, container: &ContainerId) -> bool {
+        if !matches!(exchange.outcome, Answer::Broken | Answer::NoResponse) {
+            return false;
+        }
+        let ended = tokio::time::timeout(OUT_OF_MEMORY_NEWS, self.engine.ended(container)).await;
+        ended.is_ok_and(|exit| exit.out_of_memory)
+    }
+
+    /// Collects logs and settles.
+    async fn finish(&self, job: Job, mut activation: Activation, container: &ContainerId) -> Outcome {
+        let limit = job.executable.log_limit();
+        let status = activation.response.status_code;
+        let mut logs = Logs::default();
+        if limit > Bytes(0) {
+            let sentinels = job.executable.sentinels && status != Status::DeveloperError;
+            logs = self
+                .engine
+                .logs(
+                    container,
+                    LogRequest {
+                        activation: job.id(),
+                        limit,
+                        sentinels,
+                    },
+                )
+                .await;
+            if status == Status::DeveloperError {
+                logs.lines
+                    .push(record::note(SystemTime::now(), texts::LOGS_MAY_MISS));
+            }
+        }
+        if logs.failed {
+            warn!("logs were cut or could not be read: the container is not used again");
+        }
+        activation.logs = logs.lines;
+        let stored = job.is_stored();
+        job.owed.settle(activation, stored).await;
+        match status {
+            Status::Success | Status::ApplicationError if !logs.failed => Outcome::Answered,
+            _ => Outcome::Spoiled,
+        }
+    }
+
+    fn count(&self) -> Counted<'_> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.running)
+    }
+}
+
+/// One run under way.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of `/init` for an action; `deadline` in milliseconds since the epoch. Without a message
+/// nothing is known of who invokes it.
+pub fn init_body(message: Option<&ActivationMessage>, executable: &Executable, deadline: i64) -> Vec<u8> {
+    let env = message.map(|message| {
+        let (_, for_init) = split_arguments(message.content.as_ref(), &message.init_args);
+        let about = about(
+            message,
+            executable.facts.version,
+            deadline,
+            executable.provides_api_key,
+        );
+        environment(for_init, &about)
+    });
+    let value = InitValue {
+        name: executable.name.as_str().into(),
+        binary: executable.binary,
+        main: executable.main.as_str().into(),
+        code: executable.code.as_deref().map(Into::into),
+        env: env.unwrap_or_default(),
+    };
+    serde_json::to_vec(&InitBody { value }).expect("texts are JSON")
+}
+
+/// Milliseconds since the epoch at which a limit that begins now ends (C-08).
+pub fn deadline(limit: Duration) -> i64 {
+    record::millis(SystemTime::now() + limit)
+}
+
+fn interval(exchange: &Exchange) -> Interval {
+    Interval {
+        began: exchange.began,
+        took: exchange.took,
+    }
+}
+
+/// Where the time went: annotation `ffs` on the record.
+fn annotate(activation: &mut Activation, instance: &Instance, timing: &str, job: &Job) {
+    let timing: Timing = match serde_json::from_str(timing) {
+        Ok(timing) => timing,
+        Err(error) => return warn!(%error, timing, "the head's timing cannot be read"),
+    };
+    let slo = instance.slo_ms();
+    let waited = record::millis(SystemTime::now()) - job.message.transid.start;
+    let value = RecordAnnotation {
+        instance: instance.id().to_string(),
+        plan: instance.plan().to_owned(),
+        lanes: timing
+            .lanes
+            .iter()
+            .filter_map(|lane| instance.record_lane(lane))
+            .collect(),
+        transfer_ms: timing.transfer_ms,
+        slo_ms: slo,
+        slo_met: slo.map(|Millis(slo)| waited as f64 <= slo),
+    };
+    activation.annotations.set(
+        "ffs",
+        serde_json::to_value(value).expect("a document of ours is JSON"),
+    );
+}
