@@ -1,0 +1,432 @@
+//! tmpfs → config layer → control socket → lanes → ready; all or nothing. And the way back, which
+//! always completes.
+
+use super::config_layer::Documents;
+use super::control::{Control, Heard, LaneEvent};
+use super::instance::{Instance, Lane, Remains, lane_sentence};
+use super::{Example, Pipelines, access, find};
+use crate::completion::response::{self, Verdict};
+use crate::completion::texts;
+use crate::container::action_proxy::{self, BodyLimit, Connect};
+use crate::container::{self, Container, LaneSpec, SharedMemory, SliceLimits};
+use futures::future::{join_all, select_all};
+use proto::ffs::assignment::{AssignmentDocument, Lane as AssignedLane};
+use proto::ffs::control::InvokerMessage;
+use proto::ffs::state::{Desired, StateDocument, StateSchema};
+use proto::id::LaneId;
+use proto::unit::{Bytes, Millis};
+use scheduler::assignment::in_flight_limit;
+use scheduler::command::Start;
+use scheduler::fault::Fault;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Loading takes at most the action's time limit, or this if that is less.
+const LEAST_START_LIMIT: Duration = Duration::from_secs(60);
+/// Rings' headers, and what the tmpfs needs for itself.
+const MEMORY_SLACK: Bytes = Bytes::mib(1);
+/// How long lanes that were told to stop may take before they are killed.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// What a platform's error means for the activation.
+pub(super) fn as_fault(error: &container::Error) -> Fault {
+    let mut sentence = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        sentence = format!("{sentence}: {cause}");
+        source = cause.source();
+    }
+    match error {
+        container::Error::Image { .. } => Fault::developer(sentence),
+        _ => Fault::whisk(sentence),
+    }
+}
+
+/// What an ordinary container's activation ends with that could not be started (L-18).
+pub fn provisioning_fault(error: &container::Error) -> Fault {
+    match error {
+        container::Error::Image { .. } => as_fault(error),
+        _ => Fault::whisk(texts::NOT_PROVISIONED),
+    }
+}
+
+/// A start that has come half-way; whatever is in it has to go if the rest fails.
+#[derive(Debug, Default)]
+struct Scaffold {
+    shared_memory: Option<SharedMemory>,
+    containers: Vec<Container>,
+}
+
+impl Pipelines {
+    /// Starts all lanes of an instance, or none; `stop` breaks it off. `died` is called at most once, when a lane has ended
+    /// by itself after the instance was ready.
+    ///
+    /// # Errors
+    /// Whose fault it is, with a sentence; nothing of the instance is left.
+    pub async fn start(
+        &self,
+        start: &Start,
+        example: &Example,
+        stop: &CancellationToken,
+        died: impl FnOnce(LaneId, String) + Send + 'static,
+    ) -> Result<Arc<Instance>, Fault> {
+        let mut scaffold = Scaffold::default();
+        let limit = example.executable.time_limit().max(LEAST_START_LIMIT);
+        let outcome = tokio::select! {
+            outcome = self.erect(start, example, &mut scaffold, died) => outcome,
+            () = stop.cancelled() => Err(Fault::whisk("the start was broken off")),
+            () = tokio::time::sleep(limit) => {
+                Err(Fault::developer(format!("the instance did not load within {} ms", limit.as_millis())))
+            }
+        };
+        if let Err(fault) = &outcome {
+            warn!(instance = %start.instance, %fault, "start failed");
+            self.clear(scaffold.containers.iter(), scaffold.shared_memory.as_ref())
+                .await;
+        }
+        outcome
+    }
+
+    async fn erect(
+        &self,
+        start: &Start,
+        example: &Example,
+        scaffold: &mut Scaffold,
+        died: impl FnOnce(LaneId, String) + Send + 'static,
+    ) -> Result<Arc<Instance>, Fault> {
+        let assignment = &start.assignment;
+        let uid = self.next_uid();
+        if !assignment.rings.is_empty() {
+            let size = Bytes(assignment.rings.iter().map(|ring| ring.bytes.0).sum::<u64>() + MEMORY_SLACK.0);
+            let memory = self.engine.create_shared_memory(&start.instance, size, uid).await;
+            scaffold.shared_memory = Some(memory.map_err(|error| as_fault(&error))?);
+        }
+        let init = example.init_body();
+        let state = state(assignment.epoch, Desired::Run);
+        let documents = Documents {
+            dag: &start.dag,
+            profile: &start.profile,
+            ranking: &start.ranking,
+            assignment,
+            migs: &start.migs,
+            state: &state,
+            init: &init,
+        };
+        let owner = self.engine.lane_owner(uid);
+        let layer = self
+            .layers
+            .create(&start.instance, owner, &documents)
+            .map_err(|e| Fault::whisk(chain(&e)))?;
+        let lanes: Vec<&AssignedLane> = assignment.stages.iter().flat_map(|stage| &stage.lanes).collect();
+        let (control, heard) = Control::listen(
+            &layer.control(),
+            owner,
+            assignment.epoch,
+            lanes.iter().map(|lane| lane.id),
+        )
+        .map_err(|error| Fault::whisk(chain(&error)))?;
+
+        let starts = lanes.iter().map(|lane| async {
+            let slice = find(&start.migs, &lane.mig.uuid)
+                .ok_or_else(|| Fault::whisk(format!("slice {} is not there any more", lane.mig.uuid)))?;
+            let spec = LaneSpec {
+                config_layer: Some(layer.path().to_owned()),
+                shared_memory: scaffold.shared_memory.clone(),
+                uid,
+                network: lane.id == LaneId::HEAD,
+                slice: Some(access(slice)),
+            };
+            let mut spec = self.spec(
+                example,
+                &format!("{}_{}", start.instance, lane.id),
+                start.memory,
+                spec,
+            );
+            spec.concurrency = in_flight_limit(assignment.stages.len());
+            spec.env.extend(lane.env.clone());
+            spec.env.insert("FFS_LANE".to_owned(), lane.id.to_string());
+            spec.env
+                .insert("FFS_TOKEN".to_owned(), control.token(lane.id).unwrap_or_default());
+            let container = self.engine.start(&spec).await.map_err(|error| {
+                let fault = as_fault(&error);
+                Fault::new(fault.blame, sentence(lane, &fault.to_string()))
+            })?;
+            let limits = spec
+                .lane
+                .and_then(|lane| lane.slice)
+                .and_then(|slice| slice.simulated);
+            Ok::<_, Fault>((lane.id, container, limits))
+        });
+        let started = join_all(starts).await;
+        let mut containers = BTreeMap::new();
+        let mut fault = None;
+        for outcome in started {
+            match outcome {
+                Ok((lane, container, limits)) => {
+                    scaffold.containers.push(container.clone());
+                    containers.insert(lane, (container, limits));
+                }
+                Err(error) => fault = fault.or(Some(error)),
+            }
+        }
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        let heard = self
+            .load(&control, heard, &containers, assignment, &init, example)
+            .await?;
+
+        let (dead, death) = watch::channel(None);
+        let instance = Arc::new(Instance {
+            id: start.instance.clone(),
+            plan: plan_key(assignment),
+            slo: assignment.slo_ms,
+            lanes: lanes
+                .iter()
+                .filter_map(|lane| {
+                    let (container, _) = containers.get(&lane.id)?.clone();
+                    let (slice, profile) = (lane.mig.uuid.clone(), lane.mig.profile.clone());
+                    Some((
+                        lane.id,
+                        Lane {
+                            container,
+                            components: lane.components.clone(),
+                            slice,
+                            profile,
+                        },
+                    ))
+                })
+                .collect(),
+            death,
+            remains: Mutex::new(Some(Remains {
+                layer,
+                control,
+                shared_memory: scaffold.shared_memory.clone(),
+                epoch: assignment.epoch,
+            })),
+        });
+        let watched = Arc::clone(&instance);
+        let engine = Arc::clone(&self.engine);
+        tokio::spawn(async move { watch_lanes(&watched, engine.as_ref(), heard, dead, died).await });
+        info!(instance = %start.instance, plan = instance.plan, "ready");
+        Ok(instance)
+    }
+
+    /// Every lane says hello, is limited, is told to run, and loads; the head is initialised too.
+    async fn load(
+        &self,
+        control: &Control,
+        mut heard: mpsc::Receiver<LaneEvent>,
+        containers: &BTreeMap<LaneId, (Container, Option<SliceLimits>)>,
+        assignment: &AssignmentDocument,
+        init: &[u8],
+        example: &Example,
+    ) -> Result<mpsc::Receiver<LaneEvent>, Fault> {
+        let limit = example.executable.time_limit();
+        let kept = BodyLimit {
+            most: self.settings.payload.max,
+            cut: self.settings.payload.truncation,
+        };
+        let (head, _) = &containers[&LaneId::HEAD];
+        let body = hyper::body::Bytes::copy_from_slice(init);
+        let initialised = action_proxy::post(&head.address, "/init", body, limit, kept, Connect::Patiently);
+        tokio::pin!(initialised);
+        let ends = containers.iter().map(|(lane, (container, _))| {
+            Box::pin(async move { (*lane, self.engine.ended(&container.id).await) })
+        });
+        let mut ended = select_all(ends);
+        let mut initialising = true;
+        let mut loading: BTreeSet<LaneId> = containers.keys().copied().collect();
+        while initialising || !loading.is_empty() {
+            tokio::select! {
+                biased;
+                event = heard.recv() => {
+                    let Some(LaneEvent { lane, heard }) = event else {
+                        return Err(Fault::whisk("the control socket was closed"));
+                    };
+                    match heard {
+                        Heard::Hello => {
+                            let (container, limits) = &containers[&lane];
+                            if let Some(limits) = limits {
+                                let limited = self.engine.limit(&container.id, *limits).await;
+                                limited.map_err(|error| as_fault(&error))?;
+                            }
+                            let message = InvokerMessage::State(state(assignment.epoch, Desired::Run));
+                            control.send(lane, message).map_err(|error| Fault::whisk(error.to_string()))?;
+                        }
+                        Heard::Loaded { .. } => {
+                            loading.remove(&lane);
+                        }
+                        Heard::Failed { sentence, at } => {
+                            return Err(Fault::developer(in_lane(assignment, lane, &failure(&sentence, at))));
+                        }
+                        Heard::Closed { because } => {
+                            return Err(Fault::developer(in_lane(assignment, lane, &because)));
+                        }
+                        Heard::State { .. } | Heard::Turn { .. } => {}
+                    }
+                }
+                exchange = &mut initialised, if initialising => {
+                    initialising = false;
+                    match response::of_init(&exchange, limit, kept.most, false) {
+                        Verdict::Initialized => {}
+                        Verdict::Elsewhere => return Err(Fault::whisk("the head is shutting down")),
+                        Verdict::Ended { response, .. } => return Err(response::as_fault(&response)),
+                    }
+                }
+                ((lane, exit), _, _) = &mut ended => {
+                    return Err(Fault::developer(in_lane(assignment, lane, &exit.to_string())));
+                }
+            }
+        }
+        drop(ended);
+        Ok(heard)
+    }
+
+    /// Takes an instance down. Afterwards nothing of it is left.
+    pub async fn stop(&self, instance: &Instance) {
+        let Some(remains) = instance.remains.lock().await.take() else {
+            return;
+        };
+        let stop = state(remains.epoch + 1, Desired::Stop);
+        if let Err(error) = remains.layer.write_state(&stop) {
+            warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "state not written");
+        }
+        for lane in instance.lanes.keys() {
+            // A lane that has gone already needs no word.
+            let _ = remains.control.send(*lane, InvokerMessage::State(stop.clone()));
+        }
+        let ends = instance
+            .lanes
+            .values()
+            .map(|lane| self.engine.ended(&lane.container.id));
+        let _ = tokio::time::timeout(STOP_GRACE, join_all(ends)).await;
+        self.clear(
+            instance.lanes.values().map(|lane| &lane.container),
+            remains.shared_memory.as_ref(),
+        )
+        .await;
+        remains.control.close().await;
+        if let Err(error) = remains.layer.remove() {
+            warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "config layer not removed");
+        }
+        info!(instance = %instance.id, "stopped");
+    }
+
+    async fn clear(&self, containers: impl Iterator<Item = &Container>, memory: Option<&SharedMemory>) {
+        let removals = containers.map(|container| async {
+            if let Err(error) = self.engine.remove(&container.id).await {
+                warn!(
+                    container = container.name,
+                    error = &error as &dyn std::error::Error,
+                    "not removed"
+                );
+            }
+        });
+        join_all(removals).await;
+        if let Some(memory) = memory
+            && let Err(error) = self.engine.remove_shared_memory(memory).await
+        {
+            warn!(instance = %memory.instance, error = &error as &dyn std::error::Error, "shared memory not removed");
+        }
+    }
+}
+
+/// Until the first lane ends by itself, or the instance is stopped.
+async fn watch_lanes(
+    instance: &Instance,
+    engine: &dyn container::ContainerEngine,
+    mut heard: mpsc::Receiver<LaneEvent>,
+    dead: watch::Sender<Option<Fault>>,
+    died: impl FnOnce(LaneId, String),
+) {
+    let ends = instance
+        .lanes
+        .iter()
+        .map(|(id, lane)| Box::pin(async move { (*id, engine.ended(&lane.container.id).await) }));
+    let mut ended = select_all(ends);
+    let (lane, why) = loop {
+        tokio::select! {
+            ((lane, exit), _, _) = &mut ended => break (lane, exit.to_string()),
+            event = heard.recv() => match event {
+                None => return,
+                Some(LaneEvent { lane, heard: Heard::Failed { sentence, at } }) => break (lane, failure(&sentence, at)),
+                Some(LaneEvent { lane, heard: Heard::Closed { because } }) => {
+                    // How the container ended says more than that its connection closed.
+                    let end = tokio::time::timeout(STOP_GRACE, &mut ended).await;
+                    break match end {
+                        Ok(((lane, exit), _, _)) => (lane, exit.to_string()),
+                        Err(_) => (lane, because),
+                    };
+                }
+                Some(_) => {}
+            },
+        }
+    };
+    if instance.remains.lock().await.is_none() {
+        return; // it was stopped: these are the ends that were asked for
+    }
+    let place = &instance.lanes[&lane];
+    let sentence = lane_sentence(lane, &place.components, &place.slice, &place.profile, &why);
+    warn!(instance = %instance.id, %sentence, "a lane died");
+    dead.send_replace(Some(Fault::developer(sentence.clone())));
+    died(lane, sentence);
+}
+
+fn failure(sentence: &str, at: Option<String>) -> String {
+    match at {
+        Some(at) => format!("{sentence} ({at})"),
+        None => sentence.to_owned(),
+    }
+}
+
+fn in_lane(assignment: &AssignmentDocument, lane: LaneId, why: &str) -> String {
+    let mut lanes = assignment.stages.iter().flat_map(|stage| &stage.lanes);
+    lanes
+        .find(|candidate| candidate.id == lane)
+        .map_or_else(|| why.to_owned(), |lane| sentence(lane, why))
+}
+
+fn sentence(lane: &AssignedLane, why: &str) -> String {
+    lane_sentence(lane.id, &lane.components, &lane.mig.uuid, &lane.mig.profile, why)
+}
+
+fn state(epoch: u64, desired: Desired) -> StateDocument {
+    StateDocument {
+        schema: StateSchema::V1,
+        epoch,
+        desired,
+        lanes: None,
+        deadline_ms: Some(Millis(STOP_GRACE.as_secs_f64() * 1000.0)),
+    }
+}
+
+/// `m1;m2|m3`: the partition's key.
+fn plan_key(assignment: &AssignmentDocument) -> String {
+    let lane = |lane: &AssignedLane| {
+        lane.components
+            .iter()
+            .map(|component| component.as_str())
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let stages = assignment
+        .stages
+        .iter()
+        .map(|stage| stage.lanes.iter().map(lane).collect::<Vec<_>>().join(";"));
+    stages.collect::<Vec<_>>().join("|")
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        sentence = format!("{sentence}: {cause}");
+        source = cause.source();
+    }
+    sentence
+}
