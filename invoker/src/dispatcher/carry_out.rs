@@ -1,0 +1,395 @@
+//! One method a command: each spawns what is to be done, and its outcome comes back as a message.
+
+use super::{Dispatcher, Hands, Inbox, Message};
+use crate::activation::run::How;
+use crate::container::{Container, ContainerSpec, Image};
+use crate::explain::{self, Explained};
+use crate::pipeline::Example;
+use crate::pipeline::build::Profile;
+use crate::pipeline::start::provisioning_fault;
+use proto::id::{ActivationId, InstanceId};
+use proto::unit::Bytes;
+use scheduler::command::{Purpose, Start};
+use scheduler::event::Outcome;
+use scheduler::fault::Fault;
+use scheduler::reason::StartReason;
+use scheduler::work::ContainerNumber;
+use scheduler::{Command, Event};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+impl Dispatcher {
+    pub(super) fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Build {
+                function,
+                example: _,
+                memory,
+            } => {
+                let Some(example) = self.example(&function) else {
+                    let result = Err(unknown(&function.to_string()));
+                    return self.inbox.event(Event::Built { function, result });
+                };
+                info!(%function, "BUILDDAG");
+                self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+                    let result = hands.pipelines.build(&example, memory).await.map(Box::new);
+                    inbox.event(Event::Built { function, result });
+                });
+            }
+            Command::Profile {
+                function,
+                slice,
+                kind,
+                memory,
+                ..
+            } => {
+                let Some(example) = self.example(&function) else {
+                    let result = Err(unknown(&function.to_string()));
+                    return self.inbox.event(Event::Profiled {
+                        function,
+                        slice,
+                        result,
+                    });
+                };
+                info!(%function, %slice, %kind, "profile");
+                let migs = Arc::clone(&self.migs);
+                self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+                    let work = Profile {
+                        slice: slice.clone(),
+                        kind,
+                        memory,
+                    };
+                    let result = hands
+                        .pipelines
+                        .profile(&work, &example, &migs)
+                        .await
+                        .map(Box::new);
+                    inbox.event(Event::Profiled {
+                        function,
+                        slice,
+                        result,
+                    });
+                });
+            }
+            Command::Save(saved) => {
+                self.spawn_blocking(move |hands| hands.saved.write(&saved));
+            }
+            Command::Start(start) => self.start(*start),
+            Command::Route { activation, instance } => self.route(activation, &instance),
+            Command::Stop { instance, because } => self.stop(instance, &because.to_string()),
+            Command::StartContainer {
+                container,
+                purpose,
+                memory,
+                because,
+            } => {
+                self.start_container(container, &purpose, memory, because);
+            }
+            Command::Run {
+                activation,
+                container,
+                initialize,
+                may_return,
+                because,
+            } => {
+                info!(%activation, %container, state = because.label(), "containerStart");
+                self.run_in(
+                    activation,
+                    container,
+                    How {
+                        initialize,
+                        may_return,
+                    },
+                );
+            }
+            Command::Pause { container } => self.pause(container, true),
+            Command::Resume { container } => self.pause(container, false),
+            Command::RemoveContainer {
+                container,
+                paused: _,
+                because,
+            } => {
+                info!(%container, %because, "container goes");
+                self.remove_container(container);
+            }
+            Command::Refuse { activation, because } => match self.jobs.remove(&activation) {
+                Some(job) => {
+                    warn!(transid = %job.message.transid, %activation, %because, "refused");
+                    let fault = because.fault();
+                    self.spawn(async move |hands: Arc<Hands>, _| hands.runner.refuse(*job, fault).await);
+                }
+                None => warn!(%activation, "an activation that is not here cannot be refused"),
+            },
+        }
+    }
+
+    fn start(&mut self, start: Start) {
+        let id = start.instance.clone();
+        info!(instance = %id, function = %start.function, because = %start.because, "start");
+        let explained = Explained {
+            dag: &start.dag,
+            ranking: &start.ranking,
+            assignment: &start.assignment,
+            migs: &start.migs,
+            because: &start.because,
+        };
+        self.explanations
+            .insert(start.function.of.action.clone(), explain::instance(&explained));
+        let example = self.example(&start.function.of);
+        let inbox = self.inbox.clone();
+        let hands = Arc::clone(&self.hands);
+        let stop = CancellationToken::new();
+        self.starting.insert(id.clone(), stop.clone());
+        let work = async move {
+            let example = match example {
+                Some(example) => example,
+                None => hands.example_of(&start).await?,
+            };
+            let (deaths, dying) = (inbox.clone(), start.instance.clone());
+            let died = move |lane, because| {
+                deaths.event(Event::LaneDied {
+                    instance: dying,
+                    lane,
+                    because,
+                });
+            };
+            let instance = hands.pipelines.start(&start, &example, &stop, died).await?;
+            inbox.tell(Message::Ready(instance));
+            Ok::<(), Fault>(())
+        };
+        let inbox = self.inbox.clone();
+        self.hands.tasks.spawn(async move {
+            if let Err(fault) = work.await {
+                inbox.event(Event::StartFailed { instance: id, fault });
+            }
+        });
+    }
+
+    fn route(&mut self, activation: ActivationId, instance: &InstanceId) {
+        let (Some(job), Some(instance)) = (self.jobs.remove(&activation), self.instances.get(instance))
+        else {
+            let fault = Fault::whisk(format!("instance {instance} is gone"));
+            return self.inbox.event(Event::Finished {
+                activation,
+                outcome: Outcome::Lost { fault },
+            });
+        };
+        let instance = Arc::clone(instance);
+        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            let ran = hands.runner.in_instance(job, &instance).await;
+            inbox.tell(Message::Ran { activation, ran });
+        });
+    }
+
+    fn stop(&mut self, id: InstanceId, because: &str) {
+        info!(instance = %id, because, "stop");
+        if let Some(starting) = self.starting.get(&id) {
+            starting.cancel();
+            return; // its start ends with `StartFailed`
+        }
+        let Some(instance) = self.instances.get(&id).cloned() else {
+            return self.inbox.event(Event::Stopped { instance: id });
+        };
+        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            hands.pipelines.stop(&instance).await;
+            inbox.event(Event::Stopped { instance: id });
+        });
+    }
+
+    fn start_container(
+        &mut self,
+        number: ContainerNumber,
+        purpose: &Purpose,
+        memory: Bytes,
+        because: StartReason,
+    ) {
+        let (image, concurrency, suffix) = match purpose {
+            Purpose::Action { activation } => {
+                let Some(job) = self.jobs.get(activation) else {
+                    let fault = Fault::whisk("its activation is gone");
+                    return self.inbox.event(Event::ContainerFailed {
+                        container: number,
+                        fault,
+                    });
+                };
+                let concurrency = u32::try_from(job.executable.limits.concurrency).unwrap_or(u32::MAX);
+                let suffix = name_suffix(job.message.user.namespace.name.as_str(), &job.executable.name);
+                (job.executable.image.clone(), concurrency, suffix)
+            }
+            Purpose::StemCell { kind } => match self.hands.runtimes.resolve(kind) {
+                Some(runtime) => {
+                    let image = Image {
+                        kind: kind.clone(),
+                        name: runtime.image.to_string(),
+                        pull: false,
+                    };
+                    (image, 1, name_suffix("prewarm", kind))
+                }
+                None => {
+                    let fault = Fault::whisk(format!("kind {kind} is not in the runtimes manifest"));
+                    return self.inbox.event(Event::ContainerFailed {
+                        container: number,
+                        fault,
+                    });
+                }
+            },
+        };
+        let spec = ContainerSpec {
+            name: format!("{}_{}_{suffix}", self.hands.name_prefix, number.0),
+            labels: BTreeMap::new(),
+            image,
+            memory,
+            concurrency,
+            env: BTreeMap::from([("__OW_API_HOST".to_owned(), self.hands.api_host.clone())]),
+            lane: None,
+        };
+        info!(container = spec.name, %because, "start container");
+        self.spawn(
+            async move |hands: Arc<Hands>, inbox: Inbox| match hands.engine.start(&spec).await {
+                Ok(container) => {
+                    let id = container.id.clone();
+                    inbox.tell(Message::Listening { number, container });
+                    hands.engine.ended(&id).await;
+                    inbox.event(Event::ContainerDied { container: number });
+                }
+                Err(error) => {
+                    warn!(
+                        container = spec.name,
+                        error = &error as &dyn std::error::Error,
+                        "not started"
+                    );
+                    let fault = provisioning_fault(&error);
+                    inbox.event(Event::ContainerFailed {
+                        container: number,
+                        fault,
+                    });
+                }
+            },
+        );
+    }
+
+    fn run_in(&mut self, activation: ActivationId, number: ContainerNumber, how: How) {
+        let (Some(job), Some(container)) = (self.jobs.remove(&activation), self.containers.get(&number))
+        else {
+            let because = format!("{number} is gone");
+            return self.inbox.event(Event::Finished {
+                activation,
+                outcome: Outcome::Returned { because },
+            });
+        };
+        let container: Container = container.clone();
+        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            let initialized = || inbox.event(Event::Initialized { container: number });
+            let ran = hands.runner.in_container(job, &container, how, initialized).await;
+            inbox.tell(Message::Ran { activation, ran });
+        });
+    }
+
+    fn pause(&mut self, number: ContainerNumber, pause: bool) {
+        let Some(container) = self.containers.get(&number).cloned() else {
+            return self.inbox.event(Event::ContainerRemoved { container: number });
+        };
+        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            let outcome = if pause {
+                hands.engine.pause(&container.id).await
+            } else {
+                hands.engine.resume(&container.id).await
+            };
+            if let Err(error) = &outcome {
+                warn!(
+                    container = container.name,
+                    error = error as &dyn std::error::Error,
+                    "pausing or resuming failed"
+                );
+            }
+            inbox.event(match (pause, outcome.is_ok()) {
+                (true, true) => Event::Paused { container: number },
+                (true, false) => Event::PauseFailed { container: number },
+                (false, true) => Event::Resumed { container: number },
+                (false, false) => Event::ResumeFailed { container: number },
+            });
+        });
+    }
+
+    fn remove_container(&mut self, number: ContainerNumber) {
+        let Some(container) = self.containers.get(&number).cloned() else {
+            return self.inbox.event(Event::ContainerRemoved { container: number });
+        };
+        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            if let Err(error) = hands.engine.remove(&container.id).await {
+                warn!(
+                    container = container.name,
+                    error = &error as &dyn std::error::Error,
+                    "not removed"
+                );
+            }
+            inbox.event(Event::ContainerRemoved { container: number });
+        });
+    }
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Arc<Hands>, Inbox) -> F) {
+        self.hands
+            .tasks
+            .spawn(work(Arc::clone(&self.hands), self.inbox.clone()));
+    }
+
+    fn spawn_blocking(&self, work: impl FnOnce(&Hands) + Send + 'static) {
+        let hands = Arc::clone(&self.hands);
+        self.hands.tasks.spawn_blocking(move || work(&hands));
+    }
+}
+
+impl Hands {
+    /// The action of an instance that is kept although no activation of it was seen yet.
+    async fn example_of(&self, start: &Start) -> Result<Arc<Example>, Fault> {
+        let executable = self
+            .resolver
+            .newest(&start.function.of.action)
+            .await
+            .map_err(Fault::whisk)?;
+        if executable.revision != start.function.of.revision {
+            return Err(Fault::developer(format!(
+                "{} has a newer revision",
+                start.function
+            )));
+        }
+        Ok(Arc::new(Example {
+            revision: start.function.of.clone(),
+            executable,
+            message: None,
+        }))
+    }
+}
+
+fn unknown(function: &str) -> Fault {
+    Fault::whisk(format!(
+        "no activation of {function} was seen, so there are no arguments to run it with"
+    ))
+}
+
+/// The last two parts of a container's name: what Docker does not allow is left out (L-05).
+fn name_suffix(first: &str, second: &str) -> String {
+    let allowed = |text: &str| -> String {
+        text.chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect()
+    };
+    format!("{}_{}", allowed(first), allowed(second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_suffix;
+
+    #[test]
+    fn names_keep_letters_digits_and_underscores() {
+        // L-05
+        assert_eq!(name_suffix("prewarm", "nodejs:20"), "prewarm_nodejs20");
+        assert_eq!(
+            name_suffix("jane doe@example.org", "classify-2"),
+            "janedoeexampleorg_classify2"
+        );
+    }
+}
