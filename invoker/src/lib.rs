@@ -11,12 +11,20 @@
 
 pub mod cli;
 pub mod standalone;
-pub mod gpu;
+pub mod daemon;
+pub mod admin;
+pub mod health;
+pub mod dispatcher;
+pub mod activation;
 pub mod pipeline;
+pub mod explain;
+pub mod saved;
+pub mod completion;
 pub mod container;
-pub mod run_directory;
 pub mod bus;
 pub mod store;
-pub mod config;
 pub mod group_commit;
+pub mod gpu;
+pub mod config;
 pub mod runtimes;
+pub mod run_directory;

@@ -1,6 +1,8 @@
 //! One file a command. A command turns arguments into a configuration, and an outcome into an exit code.
 
+mod log;
 mod migs;
+mod standalone;
 mod wire;
 
 pub use migs::Simulation;
@@ -21,6 +23,7 @@ struct Arguments {
 enum Command {
     /// Show the GPU slices as the daemon would see them
     Migs(migs::Arguments),
+    Standalone(Box<standalone::Arguments>),
     Wire(wire::Arguments),
 }
 
@@ -28,6 +31,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Migs(arguments) => migs::run(&arguments),
+        Command::Standalone(arguments) => standalone::run(*arguments),
         Command::Wire(arguments) => wire::run(arguments),
     };
     match outcome {
