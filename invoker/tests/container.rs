@@ -251,8 +251,13 @@ async fn process_engine() -> (Engine<ProcessEngine>, tempfile::TempDir) {
 }
 
 async fn open(config: ProcessConfig) -> Engine<ProcessEngine> {
+    let engine = ProcessEngine::open(config).await.expect("opened");
     Engine {
-        engine: ProcessEngine::open(config).await.expect("opened"),
+        isolates: engine
+            .isolation()
+            .await
+            .is_ok_and(|isolation| isolation.namespaces.is_ok()),
+        engine,
         image: Image {
             kind: "python:3.11".to_owned(),
             name: "ffs/python".to_owned(),

@@ -107,7 +107,8 @@ async fn try_namespaces(config: &ProcessConfig, python: &Path, readable: &[PathB
     Err(last.map_or_else(|| format!("a trial ended with {}", output.status), str::to_owned))
 }
 
-/// Starts `ffs-runtime sandbox` and tells it what to become. Its standard input is its lifeline.
+/// Starts `ffs-runtime sandbox` and tells it what to become. Its standard input is its lifeline: when
+/// that is dropped the launcher ends everything inside, which it could not do if it were killed.
 pub(super) async fn launch(config: &ProcessConfig, sandbox: &Sandbox) -> std::io::Result<Child> {
     let mut line = serde_json::to_vec(sandbox)?;
     line.push(b'\n');
@@ -118,7 +119,6 @@ pub(super) async fn launch(config: &ProcessConfig, sandbox: &Sandbox) -> std::io
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()?;
     let mut stdin = child.stdin.take().expect("it was asked to be a pipe");
     stdin.write_all(&line).await?;
