@@ -148,21 +148,10 @@ impl ConfigLayer {
         self.path.join("control")
     }
 
-    /// User and group that the instance's lanes run as; none: the daemon's own.
-    pub fn uid(&self) -> Option<u32> {
-        self.uid
-    }
-
     /// # Errors
     /// If the file cannot be written; the old one is then still there.
     pub fn write_state(&self, state: &StateDocument) -> Result<(), Error> {
         self.write("state", state)
-    }
-
-    /// # Errors
-    /// If the file cannot be written; the old one is then still there.
-    pub fn write_assignment(&self, assignment: &AssignmentDocument) -> Result<(), Error> {
-        self.write("assignment.json", assignment)
     }
 
     /// Removes the directory and all in it; what is already gone is success.

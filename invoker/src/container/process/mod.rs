@@ -12,6 +12,7 @@
 //! ```
 
 mod cgroups;
+mod describe;
 mod isolation;
 mod output;
 mod prepare;
