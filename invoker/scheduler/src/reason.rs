@@ -269,6 +269,10 @@ pub enum Waiting {
         needed: Bytes,
         missing: Bytes,
     },
+    /// An instance is starting.
+    Start {
+        instance: InstanceId,
+    },
     /// All instances are full.
     Turn {
         instances: usize,
@@ -293,9 +297,10 @@ impl Refusal {
             | Self::LaneDied { .. } => Fault::developer(self.to_string()),
             Self::Waited { for_what, .. } => match for_what {
                 Waiting::Build | Waiting::Profile { .. } => Fault::developer(self.to_string()),
-                Waiting::Slices { .. } | Waiting::Memory { .. } | Waiting::Turn { .. } => {
-                    Fault::whisk(self.to_string())
-                }
+                Waiting::Slices { .. }
+                | Waiting::Memory { .. }
+                | Waiting::Start { .. }
+                | Waiting::Turn { .. } => Fault::whisk(self.to_string()),
             },
             Self::Cancelled | Self::ShuttingDown => Fault::whisk(self.to_string()),
         }
@@ -383,6 +388,7 @@ impl fmt::Display for Waiting {
                 "for memory: {needed} needed, {} MB missing",
                 missing.0.div_ceil(1 << 20)
             ),
+            Self::Start { instance } => write!(f, "for instance {instance} to start"),
             Self::Turn { instances: 1 } => f.write_str("for the one instance, which is full"),
             Self::Turn { instances } => write!(f, "for one of {instances} instances, which are all full"),
         }

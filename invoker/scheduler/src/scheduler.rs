@@ -81,7 +81,8 @@ impl Scheduler {
         };
         let step = &mut step;
         step.claim = pipelines.claim(step);
-        // What happens in the pool concerns the pipelines only if one of them waits for memory.
+        // What happens in the pool concerns the pipelines only if somebody waits for memory.
+        let was_blocked = pool.blocked().is_some();
         let mut concerned = true;
         match event {
             Event::Inventory(migs) => pipelines.inventory(migs, step),
@@ -178,12 +179,9 @@ impl Scheduler {
             }
             Event::Tick => pool.tick(step),
         }
-        if concerned || pipelines.waits_for_memory() || pool.blocked().is_some() {
-            for unsplit in pipelines.serve(pool, step) {
-                pool.request(unsplit, step);
-            }
-            step.claim = pipelines.claim(step);
-            pool.dispatch_all(step);
+        concerned |= was_blocked || pool.blocked().is_some() || pipelines.waits_for_memory();
+        if concerned {
+            settle(pool, pipelines, step);
         }
     }
 
@@ -211,5 +209,22 @@ impl Scheduler {
     /// Everything as it is now, for people and gauges.
     pub fn view(&self) -> View {
         View::of(&self.memory, &self.pool, &self.pipelines)
+    }
+}
+
+/// Lets both sides go on until neither can: what one gives up, the other may take.
+fn settle(pool: &mut Pool, pipelines: &mut Pipelines, step: &mut Step<'_>) {
+    let mut before = None;
+    loop {
+        for unsplit in pipelines.serve(pool, step) {
+            pool.request(unsplit, step);
+        }
+        step.claim = pipelines.claim(step);
+        pool.dispatch_all(step);
+        let after = Some((step.out.len(), pool.blocked(), step.claim));
+        if before == after {
+            return;
+        }
+        before = after;
     }
 }

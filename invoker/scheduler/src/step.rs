@@ -17,7 +17,7 @@ pub(crate) struct Step<'a> {
 }
 
 /// A claim to memory that cannot be met yet. Younger ones wait behind it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// Arrival of the activation that needs the memory.
     pub(crate) arrival: u64,

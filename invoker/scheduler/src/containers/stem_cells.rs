@@ -159,6 +159,36 @@ impl Pool {
         }
     }
 
+    /// Memory of the stem cells that listen.
+    pub(crate) fn stem_cell_memory(&self) -> Bytes {
+        let listens = |container: &&Container| matches!(container.state, State::Stem { .. });
+        self.containers
+            .values()
+            .filter(listens)
+            .map(|container| container.memory)
+            .sum()
+    }
+
+    /// Removes the oldest stem cells until `needed` fits beside the others.
+    pub(crate) fn sacrifice_stem_cells(&mut self, needed: Bytes, step: &mut Step<'_>) {
+        let free = step.memory.free();
+        let mut left = self.stem_cell_memory();
+        let mut stem_cells: Vec<(Instant, ContainerNumber, Bytes)> = Vec::new();
+        for (number, container) in &self.containers {
+            if let State::Stem { since } = container.state {
+                stem_cells.push((since, *number, container.memory));
+            }
+        }
+        stem_cells.sort();
+        for (_, number, memory) in stem_cells {
+            if left.0 + needed.0 <= step.memory.budget().0 {
+                return;
+            }
+            left.0 -= memory.0;
+            self.remove(number, RemovalReason::Evicted { needed, free }, step);
+        }
+    }
+
     fn ttl(&self, container: &Container) -> Option<Duration> {
         let matches = |kind: &&Kind| {
             Some(&kind.of.kind) == container.kind.as_ref() && kind.of.memory == container.memory

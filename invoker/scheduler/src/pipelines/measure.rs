@@ -271,10 +271,11 @@ impl Pipelines {
             let slice = ready.then(|| self.free_slice_of(&self.open_kinds(&key.of)))??;
             Some((key.clone(), function.memory, slice))
         });
-        if let Some((key, memory, slice)) = next
-            && step.memory.take(memory)
-        {
+        let Some((key, memory, slice)) = next else { return };
+        if step.memory.take(memory) {
             self.start_measuring(&key, &slice, "nothing waits and the slice is free", step);
+        } else {
+            self.wants_memory = true;
         }
     }
 }

@@ -310,6 +310,7 @@ impl Pipelines {
             .expect("`running` says that it runs here");
         instance.used = step.now;
         let key = instance.function.clone();
+        let id = instance.id.clone();
         match outcome {
             Outcome::Answered => {}
             Outcome::Spoiled | Outcome::InitFailed { .. } => {
@@ -325,12 +326,12 @@ impl Pipelines {
                 if job.tries < step.settings.tries && !self.draining {
                     self.wait_again(&key, job);
                 } else {
-                    let instance = self.instances[&number].id.clone();
                     let fault = Fault::whisk(because);
-                    job.refuse(Refusal::InstanceLost { instance, fault }, step);
+                    job.refuse(Refusal::InstanceLost { instance: id, fault }, step);
                 }
             }
             Outcome::Lost { fault } => {
+                let refusal = instance.lost(fault);
                 let because = fault.to_string();
                 self.happens(
                     number,
@@ -345,7 +346,6 @@ impl Pipelines {
                 if retry && job.tries == 1 && !self.draining {
                     self.wait_again(&key, job);
                 } else {
-                    let refusal = self.instances[&number].lost(fault);
                     job.refuse(refusal, step);
                 }
             }
@@ -353,7 +353,8 @@ impl Pipelines {
         if let Some(function) = self.functions.get_mut(&key) {
             function.active = step.now;
         }
-        if self.instances[&number].runs.is_empty() {
+        let empty = |instance: &Instance| instance.runs.is_empty();
+        if self.instances.get(&number).is_some_and(empty) {
             self.happens(number, Happening::Emptied, step);
         }
         true
@@ -399,6 +400,7 @@ impl Pipelines {
     /// One pass over everything that might go on now. What shall run as plain activations is returned.
     pub(crate) fn serve(&mut self, pool: &mut Pool, step: &mut Step<'_>) -> Vec<Job> {
         self.wants_memory = false;
+        self.forget_replaced();
         let unsplit = self.give_up(step);
         if !self.draining {
             self.scale(pool, step);
@@ -406,7 +408,6 @@ impl Pipelines {
         }
         self.retire_idle(step);
         self.make_room_for_plain(pool, step);
-        self.forget_replaced();
         unsplit
     }
 
@@ -633,7 +634,6 @@ impl Pipelines {
                 }
             }
         }
-        let instance = &self.instances[&number];
         if matches!(instance.state, State::Cold { .. }) && instance.runs.is_empty() {
             self.instances.remove(&number);
         }

@@ -38,7 +38,7 @@ impl Pipelines {
         for key in in_need {
             self.advance(&key, pool, step);
         }
-        self.keep_least(step);
+        self.keep_least(pool, step);
     }
 
     /// Gives activations to instances that have room, the one that is done soonest first.
@@ -113,8 +113,12 @@ impl Pipelines {
         let Some(ledger) = &self.ledger else { return };
         let function = &self.functions[key];
         let instances = self.live(key);
-        let starting = |i: &Instance| i.function == *key && i.state == State::Starting;
-        if instances >= function.most_instances() || self.instances.values().any(starting) {
+        let mut own = self.instances.values().filter(|i| i.function == *key);
+        if let Some(starting) = own.find(|i| i.state == State::Starting) {
+            let instance = starting.id.clone();
+            return self.wait_for(key, Waiting::Start { instance }, step);
+        }
+        if instances >= function.most_instances() {
             return self.wait_for(key, Waiting::Turn { instances }, step);
         }
         let slo = function.slo(ranked);
@@ -253,8 +257,13 @@ impl Pipelines {
         })));
     }
 
-    /// Starts what `min_instances` asks for, as far as slices and memory are free.
-    fn keep_least(&mut self, step: &mut Step<'_>) {
+    /// Starts what `min_instances` asks for, as far as slices and memory are free and nobody
+    /// waits for them.
+    fn keep_least(&mut self, pool: &Pool, step: &mut Step<'_>) {
+        let waits = |(key, f): (&FunctionKey, &Function)| !f.queue.is_empty() && self.live(key) == 0;
+        if pool.blocked().is_some() || self.functions.iter().any(waits) {
+            return;
+        }
         let short: Vec<FunctionKey> = self
             .functions
             .iter()
@@ -318,7 +327,7 @@ impl Pipelines {
 
     /// Evicts idle containers, then stops idle instances, until `needed` is free or will be; none
     /// if they would not suffice.
-    fn make_room(&mut self, needed: Bytes, pool: &mut Pool, step: &mut Step<'_>) {
+    fn make_room(&mut self, needed: Bytes, pool: &mut Pool, step: &mut Step<'_>) -> bool {
         let spare = pool.idle_memory();
         let mut missing = step.memory.missing(needed).0.saturating_sub(spare.0);
         let mut victims = Vec::new();
@@ -330,23 +339,31 @@ impl Pipelines {
             victims.push(number);
         }
         if missing > 0 {
-            return;
+            return false;
         }
         let free = step.memory.free();
         for number in victims {
             let because = StopReason::EvictedForMemory { needed, free };
             self.happens(number, Happening::Retired(because), step);
         }
-        pool.evict(needed, step);
+        pool.evict(needed, step)
     }
 
-    /// Stops idle instances if that lets the oldest plain activation start.
+    /// Makes room for the oldest plain activation: idle instances go, and in the end even stem
+    /// cells. Those are never evicted (L-34) while anything else could make room; but when all
+    /// that is left is idle, the activation would wait for ever, and all others behind it.
     pub(super) fn make_room_for_plain(&mut self, pool: &mut Pool, step: &mut Step<'_>) {
-        if let Some(needed) = pool.blocked().and_then(|_| pool.blocked_memory())
-            && !self.instances.is_empty()
-            && step.memory.missing(needed).0 > 0
-        {
-            self.make_room(needed, pool, step);
+        let Some(needed) = pool.blocked().and_then(|_| pool.blocked_memory()) else {
+            return;
+        };
+        if step.memory.missing(needed).0 == 0 || self.make_room(needed, pool, step) {
+            return;
+        }
+        let idle = self.idle_coldest_first(None, step);
+        let idle: u64 = idle.iter().map(|number| self.instances[number].memory.0).sum();
+        let stem_cells = pool.stem_cell_memory();
+        if step.memory.used().0 == stem_cells.0 + pool.idle_memory().0 + idle {
+            pool.sacrifice_stem_cells(needed, step);
         }
     }
 
@@ -405,9 +422,10 @@ impl Pipelines {
         leases.chain(measured.map(|measuring| &measuring.lease))
     }
 
-    /// Idle instances that nobody waits for and that may go, the coldest first; ties: the one
-    /// used longest ago, then the oldest. One that has just come up stays, lest two functions
-    /// push each other out without end.
+    /// Idle instances that nobody waits for, the coldest first; ties: the one used longest ago,
+    /// then the oldest. Those that `min_instances` keeps come last: what is kept for nobody gives
+    /// way to somebody. One that has just come up stays, lest two functions push each other out
+    /// without end.
     fn idle_coldest_first(&self, except: Option<&FunctionKey>, step: &Step<'_>) -> Vec<u64> {
         let mut spare: BTreeMap<&FunctionKey, usize> = BTreeMap::new();
         for (key, function) in &self.functions {
@@ -429,18 +447,19 @@ impl Pipelines {
             })
             .collect();
         found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-        found
-            .into_iter()
-            .map(|(_, _, number)| number)
-            .filter(|number| {
-                let left = spare.get_mut(&self.instances[number].function);
-                left.is_some_and(|left| {
-                    let may_go = *left > 0;
-                    *left = left.saturating_sub(1);
-                    may_go
-                })
-            })
-            .collect()
+        let (spare, kept): (Vec<u64>, Vec<u64>) =
+            found
+                .into_iter()
+                .map(|(_, _, number)| number)
+                .partition(|number| {
+                    let left = spare.get_mut(&self.instances[number].function);
+                    left.is_some_and(|left| {
+                        let is_spare = *left > 0;
+                        *left = left.saturating_sub(1);
+                        is_spare
+                    })
+                });
+        spare.into_iter().chain(kept).collect()
     }
 
     /// Notes what a function waits for, and logs it when that has changed.

@@ -84,7 +84,7 @@ pub(crate) fn profile_rows(rows: &[&str]) -> ProfileRows {
     let row = |text: &&str| -> (ComponentId, ComponentRow) {
         let (id, costs) = text.split_once('=').expect("component=MiB/ms");
         let (mib, ms) = costs.split_once('/').expect("MiB/ms");
-        let ms = Millis(ms.parse().unwrap());
+        let ms = Millis(ms.parse().expect("milliseconds"));
         let times = ExecutionTimes {
             exec_ms_p50: ms,
             exec_ms_p95: ms,
@@ -99,11 +99,11 @@ pub(crate) fn profile_rows(rows: &[&str]) -> ProfileRows {
             swap_out_ms: Millis(5.0),
             times,
         };
-        (id.parse().unwrap(), row)
+        (id.parse().expect("a component id"), row)
     };
     ProfileRows {
         // The scheduler knows on which kind of slice it asked for the measurement.
-        kind: "full".parse().unwrap(),
+        kind: "full".parse().expect("a slice profile"),
         context_bytes: Bytes(0),
         components: rows.iter().map(row).collect(),
         edges: BTreeMap::new(),

@@ -1,0 +1,47 @@
+//! What holds whatever happens: laws over arbitrary sequences of events and outcomes.
+
+mod documents;
+mod world;
+
+use proptest::prelude::*;
+use world::{Choices, World};
+
+fn numbers() -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::vec(0_u32..64, 0..1200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// On the way: no slice leased twice, memory never over-committed, `/init` once and first, no
+    /// container or instance shared between namespaces, no more at once than allowed.
+    #[test]
+    fn every_activation_ends_once_and_a_drain_leaves_nothing(numbers in numbers()) {
+        let mut world = World::new(Choices::new(numbers));
+        world.run();
+        world.drain();
+        world.assert_all_ended();
+        world.assert_empty();
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_once_all_goes_well(numbers in numbers()) {
+        let mut world = World::new(Choices::new(numbers));
+        world.run();
+        world.settle();
+        world.assert_all_ended();
+        world.drain();
+        world.assert_empty();
+    }
+
+    #[test]
+    fn equal_events_give_equal_commands(numbers in numbers()) {
+        let play = |numbers: Vec<u32>| {
+            let mut world = World::new(Choices::new(numbers));
+            world.run();
+            world.drain();
+            world.said
+        };
+        prop_assert_eq!(play(numbers.clone()), play(numbers));
+    }
+}

@@ -1,0 +1,805 @@
+//! A world that carries out commands in any order and with any outcome, and that knows what must
+//! never happen. Whatever it does is decided by a list of numbers, so that a failure can be shrunk
+//! and played again.
+
+use crate::documents::{chain, inventory, profile_rows};
+use proto::ffs::migs::{MigsDocument, SliceState};
+use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
+use proto::unit::Bytes;
+use scheduler::command::{Purpose, Start};
+use scheduler::event::{Event, Outcome};
+use scheduler::fault::{Blame, Fault};
+use scheduler::settings::{Reactive, StemCell};
+use scheduler::work::{Action, ActionRevision, ContainerNumber, Ffs, FunctionKey, Request, Terms};
+use scheduler::{Command, Instant, Scheduler, Settings};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Numbers that decide what happens; when they are used up, all goes well.
+pub(crate) struct Choices {
+    numbers: std::vec::IntoIter<u32>,
+}
+
+impl Choices {
+    pub(crate) fn new(numbers: Vec<u32>) -> Self {
+        Self {
+            numbers: numbers.into_iter(),
+        }
+    }
+
+    /// A number below `n`; 0 when there are no more.
+    fn below(&mut self, n: usize) -> usize {
+        self.numbers.next().unwrap_or(0) as usize % n
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == n - 1
+    }
+
+    fn any_left(&self) -> bool {
+        !self.numbers.as_slice().is_empty()
+    }
+}
+
+/// Something under way that will end.
+#[derive(Clone, Debug, PartialEq)]
+enum Open {
+    ContainerStart(ContainerNumber),
+    Initialize(ContainerNumber),
+    Run(ActivationId),
+    Pause(ContainerNumber),
+    Resume(ContainerNumber),
+    Remove(ContainerNumber),
+    Build(ActionRevision),
+    Profile(ActionRevision),
+    InstanceStart(InstanceId),
+    InstanceStop(InstanceId),
+}
+
+#[derive(Debug)]
+struct Activation {
+    request: Request,
+    ends: u32,
+    runs_in: Option<Place>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Place {
+    Container(ContainerNumber),
+    Instance(InstanceId),
+}
+
+#[derive(Debug)]
+struct Container {
+    memory: Bytes,
+    listens: bool,
+    /// Namespace, identity and concurrency of whom it was first given to.
+    owner: Option<(String, String, u32)>,
+    initialized: bool,
+    runs: BTreeSet<ActivationId>,
+    /// Pausing, paused or resuming.
+    asleep: bool,
+    died: bool,
+    removed_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Instance {
+    function: FunctionKey,
+    slices: Vec<SliceUuid>,
+    memory: Bytes,
+    limit: usize,
+    ready: bool,
+    dead: bool,
+    stopping: bool,
+    runs: BTreeSet<ActivationId>,
+}
+
+pub(crate) struct World {
+    scheduler: Scheduler,
+    choices: Choices,
+    now: Instant,
+    budget: Bytes,
+    migs: MigsDocument,
+    activations: BTreeMap<ActivationId, Activation>,
+    containers: BTreeMap<ContainerNumber, Container>,
+    instances: BTreeMap<InstanceId, Instance>,
+    builds: BTreeMap<ActionRevision, Bytes>,
+    profiles: BTreeMap<ActionRevision, (SliceUuid, Bytes)>,
+    open: Vec<Open>,
+    /// Everything that was commanded, as text.
+    pub(crate) said: Vec<String>,
+}
+
+const SLICES: &[&str] = &["3g.40gb=1000", "2g.20gb=500", "1g.10gb=300", "1g.10gb=300"];
+const ACTIONS: &[&str] = &["guest/a", "guest/b", "jane/c"];
+const NAMESPACES: &[&str] = &["guest", "jane"];
+
+/// Components with MiB of weights, by action.
+fn components(action: &str) -> &'static [(&'static str, u64)] {
+    match action {
+        "guest/a" => &[("x", 200)],
+        "guest/b" => &[("x", 450), ("y", 250), ("z", 600)],
+        _ => &[("x", 280), ("y", 280)],
+    }
+}
+
+impl World {
+    pub(crate) fn new(mut choices: Choices) -> Self {
+        let settings = Settings {
+            user_memory: Bytes::mib(1024 + 256 * choices.below(4) as u64),
+            stem_cells: stem_cells(&mut choices),
+            stem_cell_delay: Duration::from_secs(30),
+            stem_cell_interval: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(60),
+            policy: ["fluidfaas", "throughput", "slo"][choices.below(3)].to_owned(),
+            ..Settings::default()
+        };
+        let budget = settings.user_memory;
+        let mut world = Self {
+            scheduler: Scheduler::new(settings, Instant::ZERO),
+            choices,
+            now: Instant::ZERO,
+            budget,
+            migs: inventory(SLICES),
+            activations: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            builds: BTreeMap::new(),
+            profiles: BTreeMap::new(),
+            open: Vec::new(),
+            said: Vec::new(),
+        };
+        world.obey();
+        let migs = world.migs.clone();
+        world.tell(Event::Inventory(migs));
+        world
+    }
+
+    /// Lets things happen until the numbers are used up.
+    pub(crate) fn run(&mut self) {
+        while self.choices.any_left() {
+            match self.choices.below(16) {
+                0..=2 => self.request(),
+                3..=10 => self.end_something(),
+                11 | 12 => self.pass_time(),
+                13 if self.choices.one_in(2) => self.cancel_something(),
+                14 if self.choices.one_in(2) => self.break_something(),
+                13 | 14 => {}
+                _ => self.change_slices(),
+            }
+        }
+    }
+
+    /// Ends all that is under way and lets time pass, until nothing is left to do; everything goes
+    /// well from now on.
+    pub(crate) fn settle(&mut self) {
+        self.migs = inventory(SLICES);
+        self.tell(Event::Inventory(self.migs.clone()));
+        let end = self.now + Duration::from_secs(3600);
+        loop {
+            while !self.open.is_empty() {
+                self.end_something();
+            }
+            match self.scheduler.deadline().filter(|at| *at <= end) {
+                Some(at) => self.tick_at(at),
+                None => return,
+            }
+        }
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.tell(Event::Drain);
+        while !self.open.is_empty() {
+            self.end_something();
+        }
+    }
+
+    /// Every activation has ended once.
+    pub(crate) fn assert_all_ended(&self) {
+        for (id, activation) in &self.activations {
+            assert_eq!(activation.ends, 1, "{id} has ended so many times: {activation:?}");
+        }
+    }
+
+    /// Nothing is left, in the world and in the books.
+    pub(crate) fn assert_empty(&self) {
+        let view = self.scheduler.view();
+        assert!(self.containers.is_empty(), "{:?}", self.containers);
+        assert!(self.instances.is_empty(), "{:?}", self.instances);
+        assert_eq!(view.memory.used, Bytes(0));
+        let migs = view.migs.expect("an inventory was told");
+        assert!(migs.slices.iter().all(|slice| slice.state != SliceState::Hot));
+        assert!(self.scheduler.is_empty());
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.said.push(format!("{event:?}"));
+        self.scheduler.handle(event, self.now);
+        self.obey();
+        // Nothing was forgotten: to look again finds nothing to do.
+        self.scheduler.handle(Event::Tick, self.now);
+        let forgotten = self.scheduler.next_command();
+        assert_eq!(forgotten, None, "after {:?}", self.said.last());
+    }
+
+    fn obey(&mut self) {
+        let mut commands = 0;
+        while let Some(command) = self.scheduler.next_command() {
+            self.said.push(format!("    {command:?}"));
+            commands += 1;
+            assert!(commands < 1000, "one event leads to commands without end");
+            self.carry_out(command);
+            self.assert_lawful();
+        }
+        self.assert_lawful();
+    }
+
+    fn pass_time(&mut self) {
+        let longer = Duration::from_millis([100, 2_000, 30_000][self.choices.below(3)]);
+        match self.scheduler.deadline() {
+            Some(at) if self.choices.one_in(2) => self.tick_at(at),
+            _ => {
+                self.now = self.now + longer;
+                self.tell(Event::Tick);
+            }
+        }
+    }
+
+    /// A tick at its deadline has some effect: the next deadline is later.
+    fn tick_at(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        self.tell(Event::Tick);
+        let next = self.scheduler.deadline();
+        assert!(
+            next.is_none_or(|next| next > self.now),
+            "the deadline {at} does not pass"
+        );
+    }
+
+    fn request(&mut self) {
+        let id = ActivationId::from_u128(self.activations.len() as u128 + 1);
+        let name = ACTIONS[self.choices.below(ACTIONS.len())];
+        let revision = ["1-a", "1-a", "1-a", "2-b"][self.choices.below(4)];
+        let ffs = self.choices.one_in(2);
+        let most = [None, Some(1), Some(0)][self.choices.below(3)];
+        let action = Action {
+            namespace: NAMESPACES[self.choices.below(2)].to_owned(),
+            name: name.to_owned(),
+            revision: revision.to_owned(),
+            identity: format!("{name} {revision} {ffs}"),
+            kind: self.choices.one_in(2).then(|| "nodejs:20".to_owned()),
+            memory: Bytes::mib([128, 256, 256, 256, 512, 512, 1024, 4096][self.choices.below(8)]),
+            concurrency: [1, 1, 3][self.choices.below(3)],
+            limit: Duration::from_secs(10),
+        };
+        let terms = Terms {
+            min_instances: self.choices.below(2) as u32,
+            max_instances: most,
+            retry: self.choices.one_in(2),
+            ..Terms::default()
+        };
+        let ffs = ffs.then_some(Ffs {
+            terms,
+            dag: None,
+            profile: None,
+        });
+        let request = Request {
+            activation: id,
+            action,
+            ffs,
+        };
+        let activation = Activation {
+            request: request.clone(),
+            ends: 0,
+            runs_in: None,
+        };
+        self.activations.insert(id, activation);
+        self.tell(Event::Request(Box::new(request)));
+    }
+
+    fn cancel_something(&mut self) {
+        if !self.activations.is_empty() {
+            let at = self.choices.below(self.activations.len());
+            let activation = *self
+                .activations
+                .keys()
+                .nth(at)
+                .expect("it is below the number of them");
+            self.tell(Event::Cancelled { activation });
+        }
+    }
+
+    fn break_something(&mut self) {
+        if self.choices.one_in(2) {
+            let listening = |c: &Container| c.listens && !c.died;
+            let mut numbers: Vec<_> = self.containers.iter().filter(|(_, c)| listening(c)).collect();
+            if !numbers.is_empty() {
+                let at = self.choices.below(numbers.len());
+                let container = *numbers.swap_remove(at).0;
+                self.containers
+                    .get_mut(&container)
+                    .expect("it was just found")
+                    .died = true;
+                self.tell(Event::ContainerDied { container });
+            }
+        } else if !self.instances.is_empty() {
+            let at = self.choices.below(self.instances.len());
+            let (id, instance) = self
+                .instances
+                .iter_mut()
+                .nth(at)
+                .expect("it is below the number of them");
+            instance.dead = true;
+            let instance = id.clone();
+            self.tell(Event::LaneDied {
+                instance,
+                lane: LaneId::HEAD,
+                because: "killed".to_owned(),
+            });
+        }
+        // What nobody knows of changes nothing.
+        self.tell(Event::Stopped {
+            instance: "i-999".parse().expect("an id"),
+        });
+        self.tell(Event::ContainerRemoved {
+            container: ContainerNumber(999),
+        });
+    }
+
+    fn change_slices(&mut self) {
+        let mut migs = inventory(SLICES);
+        let at = self.choices.below(SLICES.len() + 1);
+        match (migs.slices.get_mut(at), self.choices.below(2)) {
+            (Some(slice), 0) => slice.state = SliceState::Fenced,
+            (Some(_), _) => {
+                migs.slices.remove(at);
+            }
+            (None, _) => {}
+        }
+        self.migs = migs.clone();
+        self.tell(Event::Inventory(migs));
+    }
+
+    /// Ends one of the things under way, well or badly.
+    fn end_something(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let at = self.choices.below(self.open.len());
+        let open = self.open.remove(at);
+        let fails = self.choices.one_in(6);
+        match open {
+            Open::ContainerStart(container) if fails => {
+                self.containers.remove(&container);
+                self.tell(Event::ContainerFailed {
+                    container,
+                    fault: Fault::whisk("no image"),
+                });
+            }
+            Open::ContainerStart(container) => {
+                self.container(container).listens = true;
+                self.tell(Event::ContainerStarted { container });
+            }
+            Open::Initialize(container) => self.end_initialize(container, fails),
+            Open::Run(activation) => self.end_run(activation, fails),
+            Open::Pause(container) if fails => self.tell(Event::PauseFailed { container }),
+            Open::Pause(container) => self.tell(Event::Paused { container }),
+            Open::Resume(container) if fails => self.tell(Event::ResumeFailed { container }),
+            Open::Resume(container) => {
+                self.container(container).asleep = false;
+                self.tell(Event::Resumed { container });
+            }
+            Open::Remove(container) => {
+                self.containers.remove(&container);
+                self.tell(Event::ContainerRemoved { container });
+            }
+            Open::Build(function) => {
+                self.builds.remove(&function);
+                let ids: Vec<&str> = components(&function.action).iter().map(|(id, _)| *id).collect();
+                let result = if fails {
+                    Err(Fault::developer("syntax error"))
+                } else {
+                    Ok(Box::new(chain(&function, &ids)))
+                };
+                self.tell(Event::Built { function, result });
+            }
+            Open::Profile(function) => {
+                let (slice, _) = self.profiles.remove(&function).expect("it was asked for");
+                let memory = self
+                    .migs
+                    .slices
+                    .iter()
+                    .find(|s| s.uuid == slice)
+                    .map_or(0, |s| s.memory_bytes.0);
+                let fitting = components(&function.action)
+                    .iter()
+                    .filter(|(_, mib)| mib << 20 < memory);
+                let rows: Vec<String> = fitting
+                    .map(|(id, mib)| format!("{id}={mib}/{}", mib / 10))
+                    .collect();
+                let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+                let result = if fails {
+                    Err(Fault::developer("out of memory"))
+                } else {
+                    Ok(Box::new(profile_rows(&rows)))
+                };
+                self.tell(Event::Profiled {
+                    function,
+                    slice,
+                    result,
+                });
+            }
+            Open::InstanceStart(instance) => {
+                let known = self.instances.get_mut(&instance).expect("it is starting");
+                if fails || known.dead {
+                    self.instances.remove(&instance);
+                    self.open
+                        .retain(|open| *open != Open::InstanceStop(instance.clone()));
+                    self.tell(Event::StartFailed {
+                        instance,
+                        fault: Fault::developer("no such module"),
+                    });
+                } else {
+                    known.ready = true;
+                    self.tell(Event::Ready { instance });
+                }
+            }
+            Open::InstanceStop(instance) => {
+                // Those that are in flight lose their connection, before or after.
+                let gone = self.instances.remove(&instance).expect("it is stopping");
+                self.open
+                    .retain(|open| *open != Open::InstanceStart(instance.clone()));
+                assert!(gone.stopping);
+                self.tell(Event::Stopped { instance });
+            }
+        }
+    }
+
+    fn end_initialize(&mut self, number: ContainerNumber, fails: bool) {
+        let container = self.container(number);
+        let activation = *container.runs.first().expect("one activation initialises it");
+        let died = container.died;
+        if !fails && !died {
+            self.container(number).initialized = true;
+            self.open.push(Open::Run(activation));
+            return self.tell(Event::Initialized { container: number });
+        }
+        let outcome = if self.choices.one_in(2) {
+            Outcome::Returned {
+                because: "503".to_owned(),
+            }
+        } else {
+            let fault = Fault::developer("no main");
+            Outcome::InitFailed { fault }
+        };
+        self.finish(activation, outcome);
+    }
+
+    fn end_run(&mut self, activation: ActivationId, fails: bool) {
+        let place = self.activations[&activation].runs_in.clone().expect("it runs");
+        let outcome = match &place {
+            Place::Container(number) => {
+                let died = self.container(*number).died;
+                match (fails || died, self.choices.below(2)) {
+                    (false, _) => Outcome::Answered,
+                    (true, 0) => Outcome::Spoiled,
+                    (true, _) => Outcome::Returned {
+                        because: "connection refused".to_owned(),
+                    },
+                }
+            }
+            Place::Instance(id) => {
+                let fault = Fault::new(Blame::Developer, "the connection broke");
+                match self.instances.get(id) {
+                    None => Outcome::Lost { fault },
+                    Some(instance) if instance.dead || instance.stopping => Outcome::Lost { fault },
+                    Some(_) if fails => {
+                        let because = "503".to_owned();
+                        [
+                            Outcome::Spoiled,
+                            Outcome::Returned { because },
+                            Outcome::Lost { fault },
+                        ][self.choices.below(3)]
+                        .clone()
+                    }
+                    Some(_) => Outcome::Answered,
+                }
+            }
+        };
+        self.finish(activation, outcome);
+    }
+
+    fn finish(&mut self, id: ActivationId, outcome: Outcome) {
+        let activation = self.activations.get_mut(&id).expect("it was requested");
+        match activation.runs_in.take().expect("it runs") {
+            Place::Container(number) => {
+                self.container(number).runs.remove(&id);
+            }
+            Place::Instance(instance) => {
+                if let Some(instance) = self.instances.get_mut(&instance) {
+                    instance.runs.remove(&id);
+                }
+            }
+        }
+        match outcome {
+            Outcome::Answered | Outcome::Spoiled | Outcome::InitFailed { .. } => {
+                self.activations.get_mut(&id).expect("it was requested").ends += 1;
+            }
+            Outcome::Returned { .. } | Outcome::Lost { .. } => {}
+        }
+        self.tell(Event::Finished {
+            activation: id,
+            outcome,
+        });
+    }
+
+    fn container(&mut self, number: ContainerNumber) -> &mut Container {
+        self.containers
+            .get_mut(&number)
+            .expect("commands name containers that are there")
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Build { function, memory, .. } => {
+                assert!(
+                    self.builds.insert(function.clone(), memory).is_none(),
+                    "built twice at once"
+                );
+                self.open.push(Open::Build(function));
+            }
+            Command::Profile {
+                function,
+                slice,
+                memory,
+                ..
+            } => {
+                let before = self.profiles.insert(function.clone(), (slice, memory));
+                assert!(before.is_none(), "measured twice at once");
+                self.open.push(Open::Profile(function));
+            }
+            Command::Save(saved) => assert!(!saved.dag.nodes.is_empty()),
+            Command::Start(start) => self.start(*start),
+            Command::Route { activation, instance } => self.route(activation, &instance),
+            Command::Stop { instance, .. } => {
+                let known = self
+                    .instances
+                    .get_mut(&instance)
+                    .expect("what is stopped is there");
+                assert!(!known.stopping, "{instance} is stopped twice");
+                assert!(
+                    known.runs.is_empty() || known.dead,
+                    "{instance} is stopped while it works"
+                );
+                known.stopping = true;
+                self.open.push(Open::InstanceStop(instance));
+            }
+            Command::StartContainer {
+                container,
+                purpose,
+                memory,
+                ..
+            } => {
+                let owner = match purpose {
+                    Purpose::Action { activation } => Some(self.owner(activation)),
+                    Purpose::StemCell { .. } => None,
+                };
+                let new = Container {
+                    memory,
+                    listens: false,
+                    owner,
+                    initialized: false,
+                    runs: BTreeSet::new(),
+                    asleep: false,
+                    died: false,
+                    removed_at: None,
+                };
+                assert!(
+                    self.containers.insert(container, new).is_none(),
+                    "a number is given once"
+                );
+                self.open.push(Open::ContainerStart(container));
+            }
+            Command::Run {
+                activation,
+                container,
+                initialize,
+                may_return,
+                ..
+            } => self.run_in(activation, container, initialize, may_return),
+            Command::Pause { container } => {
+                let known = self.container(container);
+                assert!(
+                    known.runs.is_empty() && !known.asleep && known.initialized,
+                    "{known:?} is paused"
+                );
+                known.asleep = true;
+                self.open.push(Open::Pause(container));
+            }
+            Command::Resume { container } => {
+                assert!(self.container(container).asleep);
+                assert!(
+                    !self.open.contains(&Open::Pause(container)),
+                    "resumed before it is paused"
+                );
+                self.open.push(Open::Resume(container));
+            }
+            Command::RemoveContainer {
+                container, paused, ..
+            } => {
+                let now = self.now;
+                let known = self.container(container);
+                assert!(
+                    known.listens && known.removed_at.is_none(),
+                    "{known:?} is removed"
+                );
+                assert!(known.runs.is_empty(), "{known:?} is removed while it works");
+                assert!(
+                    paused || !known.asleep,
+                    "{known:?} has to be resumed before it is removed"
+                );
+                known.removed_at = Some(now);
+                let about = [Open::Pause(container), Open::Resume(container)];
+                self.open.retain(|open| !about.contains(open));
+                self.open.push(Open::Remove(container));
+            }
+            Command::Refuse { activation, because } => {
+                assert!(!because.to_string().is_empty());
+                let known = self.activations.get_mut(&activation).expect("it was requested");
+                assert_eq!(known.runs_in, None, "refused while it runs");
+                known.ends += 1;
+            }
+        }
+    }
+
+    fn owner(&self, activation: ActivationId) -> (String, String, u32) {
+        let action = &self.activations[&activation].request.action;
+        (
+            action.namespace.clone(),
+            action.identity.clone(),
+            action.concurrency,
+        )
+    }
+
+    fn run_in(&mut self, id: ActivationId, number: ContainerNumber, initialize: bool, may_return: bool) {
+        let owner = self.owner(id);
+        let container = self.container(number);
+        assert!(
+            container.listens && !container.asleep && container.removed_at.is_none(),
+            "{container:?}"
+        );
+        if initialize {
+            assert!(
+                container.runs.is_empty() && !container.initialized,
+                "/init comes once, and first"
+            );
+        } else {
+            assert!(container.initialized, "/run comes after /init");
+        }
+        assert_eq!(
+            *container.owner.get_or_insert_with(|| owner.clone()),
+            owner,
+            "containers are not shared"
+        );
+        assert!(container.runs.is_empty() || !may_return || owner.2 > 1);
+        container.runs.insert(id);
+        assert!(
+            container.runs.len() <= owner.2 as usize,
+            "more at once than allowed"
+        );
+        let activation = self.activations.get_mut(&id).expect("it was requested");
+        assert_eq!(activation.ends, 0, "run after its end");
+        assert_eq!(activation.runs_in, None, "run twice at once");
+        activation.runs_in = Some(Place::Container(number));
+        self.open.push(if initialize {
+            Open::Initialize(number)
+        } else {
+            Open::Run(id)
+        });
+    }
+
+    fn start(&mut self, start: Start) {
+        let lanes = start.assignment.stages.iter().flat_map(|stage| &stage.lanes);
+        let slices: Vec<SliceUuid> = lanes.map(|lane| lane.mig.uuid.clone()).collect();
+        for slice in &slices {
+            let known = self
+                .migs
+                .slices
+                .iter()
+                .find(|s| s.uuid == *slice)
+                .expect("the slice is there");
+            assert_eq!(known.state, SliceState::Free, "the slice is in order");
+        }
+        let new = Instance {
+            function: start.function,
+            memory: Bytes(start.memory.0 * slices.len() as u64),
+            limit: start.assignment.stages.len() + 1,
+            slices,
+            ready: false,
+            dead: false,
+            stopping: false,
+            runs: BTreeSet::new(),
+        };
+        assert!(
+            self.instances.insert(start.instance.clone(), new).is_none(),
+            "a name is given once"
+        );
+        self.open.push(Open::InstanceStart(start.instance));
+    }
+
+    fn route(&mut self, id: ActivationId, instance: &InstanceId) {
+        let activation = self.activations.get_mut(&id).expect("it was requested");
+        assert_eq!(activation.ends, 0, "run after its end");
+        assert_eq!(activation.runs_in, None, "run twice at once");
+        activation.runs_in = Some(Place::Instance(instance.clone()));
+        let action = &activation.request.action;
+        let known = self
+            .instances
+            .get_mut(instance)
+            .expect("it is routed to what is there");
+        assert!(
+            known.ready && !known.stopping && !known.dead,
+            "{known:?} serves nothing"
+        );
+        assert_eq!(
+            known.function.namespace, action.namespace,
+            "instances are not shared"
+        );
+        assert_eq!(known.function.of.action, action.name);
+        assert_eq!(known.function.of.revision, action.revision);
+        known.runs.insert(id);
+        assert!(known.runs.len() <= known.limit, "more in flight than allowed");
+        self.open.push(Open::Run(id));
+    }
+
+    /// What holds after every command.
+    fn assert_lawful(&self) {
+        let mut leased = BTreeSet::new();
+        let of_instances = self.instances.values().flat_map(|instance| &instance.slices);
+        for slice in of_instances.chain(self.profiles.values().map(|(slice, _)| slice)) {
+            assert!(leased.insert(slice), "{slice} is leased twice");
+        }
+        // A removal that hangs does not count for ever.
+        let counts = |c: &&Container| {
+            c.removed_at
+                .is_none_or(|at| self.now.since(at) < Settings::default().removal_limit)
+        };
+        let containers = self
+            .containers
+            .values()
+            .filter(counts)
+            .map(|c| c.memory.0)
+            .sum::<u64>();
+        let instances = self
+            .instances
+            .values()
+            .map(|instance| instance.memory.0)
+            .sum::<u64>();
+        let builds = self.builds.values().map(|memory| memory.0).sum::<u64>();
+        let profiles = self.profiles.values().map(|(_, memory)| memory.0).sum::<u64>();
+        let used = Bytes(containers + instances + builds + profiles);
+        assert!(used <= self.budget, "{used} used of {}", self.budget);
+        for (id, activation) in &self.activations {
+            assert!(activation.ends <= 1, "{id} has ended twice");
+        }
+    }
+}
+
+fn stem_cells(choices: &mut Choices) -> Vec<StemCell> {
+    let reactive = Reactive {
+        min_count: 0,
+        max_count: 2,
+        ttl: Duration::from_secs(45),
+        threshold: 1,
+        increment: 1,
+    };
+    (0..choices.below(2))
+        .map(|_| StemCell {
+            kind: "nodejs:20".to_owned(),
+            memory: Bytes::mib(128),
+            initial_count: 2,
+            reactive: choices.one_in(2).then(|| reactive.clone()),
+        })
+        .collect()
+}
