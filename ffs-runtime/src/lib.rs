@@ -4,12 +4,12 @@
 //! ```text
 //!  invoker ── POST /init, /run ──►  proxy ──┐                           ┌─ logs ─► stdout, stderr
 //!                                           ├─►  child ══ socket pair ══╡
-//!  invoker ══ control (a lane only) ═► life ┘    FluidFaaS.child        └─ lane ═══ rings ═══ lanes
+//!  invoker ══ control (a lane only) ═► life ┘    FluidFaaS.child        └─ rings ═══ other lanes
 //! ```
 //!
 //! Without a config layer it is an ordinary action container. With one it is lane
 //! `s<stage>l<lane>` of an instance; the head `s0l0` answers `/init` and `/run` too. What a lane
-//! computes, and how frames travel, is the business of the Python process and of `lane`.
+//! computes, and how frames travel, is the business of the Python package.
 #![forbid(unsafe_code)]
 
 pub mod settings;

@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::io::Write;
+use std::process::Stdio;
 use support::{Runtime, SENTINEL, Stream, init_body, runs};
 
 const GREET: &str = "def main(args):\n    return {'greeting': 'Hello ' + args.get('name', 'stranger')}\n";
@@ -219,6 +220,30 @@ fn the_code_sees_its_environment_and_not_the_runtimes_secrets() {
         json!({"__OW_API_HOST": "http://a=b=c", "FFS_TOKEN": null, "FFS_LISTEN": null,
             "CUDA_VISIBLE_DEVICES": "MIG-1", "A": "text", "B": "true", "C": "2.5", "D": "", "E": "{\"x\":[1]}"})
     );
+}
+
+#[test]
+fn the_code_does_not_get_what_the_starter_left_open() {
+    let runtime = Runtime::start_with(|command| {
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args(["-c", "exec 9</dev/null; exec \"$0\""])
+            .arg(command.get_program());
+        shell.envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        *command = shell;
+    });
+    let code = "import os\ndef main(args):\n    return {'open': os.path.exists('/proc/self/fd/9')}\n";
+    assert_eq!(runtime.init(code).status, 200);
+
+    assert_eq!(runtime.run(json!({})).json(), json!({"open": false}));
 }
 
 #[test]
