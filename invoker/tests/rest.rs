@@ -957,3 +957,25 @@ async fn an_invocation_whose_client_went_away_is_still_carried_out() {
     assert_eq!(left.await.unwrap()["blocking"], true);
     api.stop().await;
 }
+
+#[tokio::test]
+async fn of_two_changes_at_the_same_time_one_is_told_of_the_other() {
+    let api = Standalone::start().await;
+    api.create("echo", "# echo").await;
+    let change = |n: u32| {
+        let body = json!({"parameters": [{"key": "n", "value": n}]});
+        let api = &api;
+        async move { api.put("_/actions/echo?overwrite=true", body).await }
+    };
+    let replies = futures::future::join_all((0..20).map(change)).await;
+    let (done, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 200);
+    for reply in refused {
+        assert_eq!(
+            reply.refused(409),
+            "Concurrent modification to resource detected."
+        );
+    }
+    let version = format!("0.0.{}", done.len() + 1);
+    assert_eq!(api.get("_/actions/echo").await.ok()["version"], version);
+    api.stop().await;
+}

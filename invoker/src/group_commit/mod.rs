@@ -31,6 +31,9 @@ const QUEUE: usize = 1024;
 /// Most writes in one commit.
 const GROUP: usize = 256;
 
+/// How much of the file is kept in memory, in bytes.
+const CACHE: usize = 64 << 20;
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("{} could not be opened", path.display())]
@@ -87,8 +90,10 @@ impl GroupCommit {
                 source: Arc::new(source),
             },
         };
-        let database = match durability {
-            Durability::Disk => Database::create(path).map_err(|e| error(e.into()))?,
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE);
+        let opened = match durability {
+            Durability::Disk => builder.create(path),
             Durability::Process => {
                 let file = File::options()
                     .read(true)
@@ -97,12 +102,10 @@ impl GroupCommit {
                     .truncate(false)
                     .open(path)
                     .map_err(|e| error(redb::Error::Io(e)))?;
-                let backend = sync_later::SyncLater::new(file).map_err(|e| error(e.into()))?;
-                Database::builder()
-                    .create_with_backend(backend)
-                    .map_err(|e| error(e.into()))?
+                sync_later::SyncLater::new(file).and_then(|backend| builder.create_with_backend(backend))
             }
         };
+        let database = opened.map_err(|e| error(e.into()))?;
         let database = Arc::new(database);
         let (queue, jobs) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new()

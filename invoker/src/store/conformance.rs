@@ -28,6 +28,7 @@ macro_rules! store_conforms {
             an_attachment_belongs_to_its_document,
             an_attachment_goes_when_its_stub_does,
             activations_are_listed_newest_first,
+            activations_are_listed_without_logs_and_result_unless_they_are_asked_for,
             activations_are_listed_by_the_name_they_were_called_by,
             entities_are_listed_by_kind_and_package_newest_first,
             a_changed_entity_is_listed_once_and_a_deleted_one_not_at_all,
@@ -326,6 +327,32 @@ pub(crate) async fn activations_are_listed_newest_first(store: &dyn Store) {
         ..query
     };
     assert_eq!(store.count(Database::Activation, &window).await.unwrap(), 3);
+}
+
+pub(crate) async fn activations_are_listed_without_logs_and_result_unless_they_are_asked_for(
+    store: &dyn Store,
+) {
+    let record = json!({
+        "activationId": "a", "namespace": "guest", "name": "hello", "start": 1, "end": 2, "annotations": [],
+        "logs": ["line"], "response": {"statusCode": 1, "result": {"error": "no"}},
+    });
+    store
+        .put(Database::Activation, "guest/a", None, &record)
+        .await
+        .unwrap();
+    for docs in [false, true] {
+        let query = Query {
+            namespace: "guest".into(),
+            limit: 10,
+            docs,
+            ..Query::default()
+        };
+        let found = store.list(Database::Activation, &query).await.unwrap();
+        let body = &found[0].body;
+        assert_eq!(body["response"]["statusCode"], 1);
+        assert_eq!(body["logs"].is_array(), docs);
+        assert_eq!(body["response"]["result"].is_object(), docs);
+    }
 }
 
 pub(crate) async fn activations_are_listed_by_the_name_they_were_called_by(store: &dyn Store) {

@@ -43,6 +43,8 @@ pub struct Query {
     pub upto: Option<i64>,
     pub skip: usize,
     pub limit: usize,
+    /// Activations with their logs and results, which may be large; left out otherwise.
+    pub docs: bool,
 }
 
 #[derive(Debug, thiserror::Error)]

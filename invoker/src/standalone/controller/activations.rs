@@ -45,6 +45,7 @@ impl Controller {
             upto: filter.upto,
             skip: page.skip,
             limit: page.limit,
+            docs: filter.docs,
         };
         if page.count {
             return Ok(json!({ "activations": self.store.count(Database::Activation, &query).await? }));

@@ -14,6 +14,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,12 @@ impl Api {
             stop.cancelled().await;
             controller.close().await;
         };
+        // Answers are small, and their clients wait for them.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "answers on this connection may be late");
+            }
+        });
         axum::serve(listener, self.router())
             .with_graceful_shutdown(stopped)
             .await

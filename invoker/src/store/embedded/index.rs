@@ -24,6 +24,25 @@ pub(super) fn heading(database: Database, query: &Query) -> String {
     }
 }
 
+/// A record without what may be large.
+pub(super) fn summary(body: &Value) -> Value {
+    let Value::Object(members) = body else {
+        return body.clone();
+    };
+    let small = members.iter().filter(|(name, _)| *name != "logs");
+    let without_result = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::Object(response) if name == "response" => {
+                let small = response.iter().filter(|(name, _)| *name != "result");
+                Value::Object(small.map(|(name, value)| (name.clone(), value.clone())).collect())
+            }
+            value => value.clone(),
+        };
+        (name.clone(), value)
+    };
+    Value::Object(small.map(without_result).collect())
+}
+
 fn subject(body: &Value) -> Vec<String> {
     let namespaces = body["namespaces"].as_array();
     let headings = namespaces

@@ -38,6 +38,10 @@ const fn tables(database: Database) -> (Documents, Index, Attachments) {
     }
 }
 
+/// Id of an activation → its record without logs and result.
+const SUMMARIES: TableDefinition<'static, &'static str, &'static [u8]> =
+    TableDefinition::new("activations.summaries");
+
 /// Most records that one write forgets, so that no write takes long.
 const FORGOTTEN_AT_ONCE: usize = 64;
 
@@ -154,12 +158,22 @@ pub(super) fn list(
     let Some(documents) = there(t.open_table(tables(database).0))? else {
         return Ok(Vec::new());
     };
-    let ids = ids(t, database, query)?.into_iter().take(query.limit);
-    let found = ids.map(|id| match documents.get(&*id)? {
-        Some(row) => document(&id, row.value()),
-        None => Ok(None),
-    });
-    found.filter_map(Result::transpose).collect()
+    let summaries = match database {
+        Database::Activation if !query.docs => there(t.open_table(SUMMARIES))?,
+        _ => None,
+    };
+    let mut found = Vec::new();
+    for id in ids(t, database, query)? {
+        let Some(row) = documents.get(&*id)? else { continue };
+        let (revision, body) = row.value();
+        let summary = match &summaries {
+            Some(summaries) => summaries.get(&*id)?,
+            None => None,
+        };
+        let body = summary.as_ref().map_or(body, |summary| summary.value());
+        found.extend(document(&id, (revision, body))?);
+    }
+    Ok(found)
 }
 
 pub(super) fn count(t: &ReadTransaction, database: Database, query: &Query) -> Result<usize, redb::Error> {
@@ -209,6 +223,7 @@ pub(super) fn forget_old_records(t: &WriteTransaction, retention: Retention) -> 
         };
         remove_attachments(t, Database::Activation, &id, &before.body)?;
         unlist(t, Database::Activation, &id, &before.body)?;
+        t.open_table(SUMMARIES)?.remove(&*id)?;
         t.open_table(documents)?.remove(&*id)?;
     }
     Ok(())
@@ -225,7 +240,7 @@ fn replace(
     let (documents, index, _) = tables(database);
     let bytes = match &body {
         Value::Null => Vec::new(),
-        body => serde_json::to_vec(body).expect("a JSON value has string keys"),
+        body => encode(body),
     };
     let old = before.as_ref().map_or("", |b| &b.revision);
     let hash = Sha256::new().chain_update(old).chain_update(&bytes).finalize();
@@ -233,6 +248,9 @@ fn replace(
     let revision = format!("{}-{hash}", generation(old) + 1);
     if let Some(before) = &before {
         unlist(t, database, id, &before.body)?;
+    }
+    if database == Database::Activation {
+        summarise(t, id, &body)?;
     }
     if !body.is_null() {
         let (headings, time) = index::entries(database, &body);
@@ -243,6 +261,21 @@ fn replace(
     }
     t.open_table(documents)?.insert(id, (&*revision, &*bytes))?;
     Ok(revision)
+}
+
+/// Keeps what lists show of a record, so that they need not read all of it.
+fn summarise(t: &WriteTransaction, id: &str, body: &Value) -> Result<(), redb::Error> {
+    let mut summaries = t.open_table(SUMMARIES)?;
+    if body.is_null() {
+        summaries.remove(id)?;
+        return Ok(());
+    }
+    summaries.insert(id, &*encode(&index::summary(body)))?;
+    Ok(())
+}
+
+fn encode(body: &Value) -> Vec<u8> {
+    serde_json::to_vec(body).expect("a JSON value has string keys")
 }
 
 fn unlist(t: &WriteTransaction, database: Database, id: &str, body: &Value) -> Result<(), redb::Error> {
