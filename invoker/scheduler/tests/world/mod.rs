@@ -465,13 +465,20 @@ impl World {
             self.open.push(Open::Run(activation));
             return self.tell(Event::Initialized { container: number });
         }
-        let outcome = if self.choices.one_in(2) {
-            Outcome::Returned {
-                because: "503".to_owned(),
+        let outcome = match self.choices.below(3) {
+            0 => {
+                let because = "503".to_owned();
+                Outcome::Returned { because }
             }
-        } else {
-            let fault = Fault::developer("no main");
-            Outcome::InitFailed { fault }
+            1 => {
+                let fault = Fault::developer("no main");
+                Outcome::InitFailed { fault }
+            }
+            _ => {
+                // The report that it is initialised was lost on the way.
+                self.container(number).initialized = true;
+                Outcome::Answered
+            }
         };
         self.finish(activation, outcome);
     }
