@@ -92,6 +92,9 @@ pub(super) fn lane_sentence(
     profile: &ProfileName,
     why: &str,
 ) -> String {
+    if why.starts_with("lane ") {
+        return why.to_owned(); // the lane has said where it is
+    }
     let components: Vec<&str> = components.iter().map(ComponentId::as_str).collect();
     format!(
         "lane {lane} (components {}) on slice {slice} ({profile}): {why}",

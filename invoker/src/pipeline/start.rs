@@ -352,19 +352,20 @@ async fn watch_lanes(
     let (lane, why) = loop {
         tokio::select! {
             ((lane, exit), _, _) = &mut ended => break (lane, exit.to_string()),
-            event = heard.recv() => match event {
-                None => return,
-                Some(LaneEvent { lane, heard: Heard::Failed { sentence, at } }) => break (lane, failure(&sentence, at)),
-                Some(LaneEvent { lane, heard: Heard::Closed { because } }) => {
-                    // How the container ended says more than that its connection closed.
-                    let end = tokio::time::timeout(STOP_GRACE, &mut ended).await;
-                    break match end {
-                        Ok(((lane, exit), _, _)) => (lane, exit.to_string()),
-                        Err(_) => (lane, because),
-                    };
-                }
-                Some(_) => {}
-            },
+            event = heard.recv() => {
+                let Some(LaneEvent { lane, heard }) = event else { return };
+                let why = match heard {
+                    Heard::Failed { sentence, at } => failure(&sentence, at),
+                    Heard::Closed { because } => because,
+                    Heard::Hello | Heard::Loaded { .. } | Heard::State { .. } | Heard::Turn { .. } => continue,
+                };
+                // How the container ended may say more: that it exceeded its memory, for one.
+                let end = tokio::time::timeout(STOP_GRACE, engine.ended(&instance.lanes[&lane].container.id)).await;
+                break match end {
+                    Ok(exit) if exit.out_of_memory => (lane, exit.to_string()),
+                    _ => (lane, why),
+                };
+            }
         }
     };
     if instance.remains.lock().await.is_none() {

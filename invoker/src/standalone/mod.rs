@@ -8,10 +8,6 @@ pub mod controller;
 pub mod http;
 pub mod key;
 
-pub use self::controller::{Controller, Settings};
-pub use self::http::Api;
-pub use self::key::Key;
-
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
