@@ -79,11 +79,18 @@ async fn a_split_function_reads_every_picture_as_the_unsplit_one_does() {
 
     let layouts = [
         (1, "[7g.80gb]@A100-80GB", "2GiB"),
-        (2, "[4g.40gb+2g.20gb+1g.10gb]@A100-80GB", "720MiB"),
-        (3, "[3g.40gb+2g.20gb+2g.20gb]@A100-80GB", "656MiB"),
+        (2, "[4g.40gb+2g.20gb+1g.10gb]@A100-80GB", "545MiB"),
+        (3, "[3g.40gb+2g.20gb+2g.20gb]@A100-80GB", "482MiB"),
     ];
     for (stages, topology, memory) in layouts {
-        let split = Daemon::start(&["--topology", topology, "--gpu-memory", memory]);
+        let split = Daemon::start(&[
+            "--topology",
+            topology,
+            "--gpu-memory",
+            memory,
+            "--gpu-cpus",
+            "3.5",
+        ]);
         split.put("ocr", &ocr(), 512, &json!({ "ffs": true })).await;
         let first = split.invoke("ocr", &page).await;
         assert_eq!(first["response"]["status"], "success", "{first}");

@@ -4,7 +4,8 @@
 mod support;
 
 use ffs_invoker::runtimes::Runtimes;
-use ffs_invoker::standalone::{Error, Key, listen};
+use ffs_invoker::standalone::key::Key;
+use ffs_invoker::standalone::{Error, listen};
 use ffs_invoker::store::Database;
 use hyper::Method;
 use serde_json::{Value, json};

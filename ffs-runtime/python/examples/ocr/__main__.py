@@ -24,7 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 HEIGHT = 48  # of a text line, as both later networks take it
 MAX_LINES = 64
 MAX_WIDTH = 1280  # of a line; a longer one is squeezed
-PIXELS = 640 * 1024  # that detection looks at
+CANVAS = (1024, 640)  # that detection looks at; upright for upright pictures
 
 
 def session(name):
@@ -136,16 +136,18 @@ class Detect(FFS.Module):
     def forward(self, image):
         picture = Image.fromarray(np.asarray(image))
         width, height = picture.size
-        # The same number of pixels for every picture: time and memory do not depend on it.
-        scale = math.sqrt(PIXELS / (width * height))
-        size = [max(32, round(n * scale / 32) * 32) for n in (width, height)]
-        pixels = np.asarray(picture.resize(size, Image.BILINEAR))
+        # Detection always looks at a canvas of the same size: its memory does not depend on the picture.
+        size = CANVAS if width >= height else CANVAS[::-1]
+        scale = min(size[0] / width, size[1] / height)
+        canvas = Image.new("RGB", size, "white")
+        canvas.paste(picture.resize([max(1, round(n * scale)) for n in (width, height)], Image.BILINEAR))
+        pixels = np.asarray(canvas)
         heat = self.network.run(None, {self.network.get_inputs()[0].name: normalised(pixels)})[0][0, 0]
         lines = []
         for ys, xs in components(heat > 0.3):
             if len(xs) < 24 or heat[ys, xs].mean() < 0.5:
                 continue
-            line = Line((ys + 0.5) * height / size[1], (xs + 0.5) * width / size[0])
+            line = Line((ys + 0.5) / scale, (xs + 0.5) / scale)
             if min(line.width, line.height) >= 5:
                 lines.append(line)
         lines = reading_order(lines)[:MAX_LINES]

@@ -83,6 +83,11 @@ impl Container {
         }
     }
 
+    /// Whether at least one activation runs in it or waits for it.
+    pub(super) fn is_active(&self) -> bool {
+        self.load() > 0
+    }
+
     /// Activations that run in it or wait for it.
     pub(super) fn load(&self) -> usize {
         match &self.state {

@@ -15,8 +15,8 @@ use crate::instance::{Happening, State};
 use crate::knowledge::{Graph, Ranked};
 use crate::placement::{NoPlacement, Placement};
 use crate::ranking::Ranking;
-use crate::reason::{Refusal, Waiting};
-use crate::slices::Holder;
+use crate::reason::{Refusal, StopReason, Waiting};
+use crate::slices::{Holder, Lease};
 use crate::step::Step;
 use crate::work::FunctionKey;
 use proto::ffs::assignment::Batch;
@@ -294,6 +294,172 @@ impl Pipelines {
                 self.start_on(&key, &ranked, &placement, memory, step);
             }
         }
+    }
+
+    /// Takes memory if it is free and nobody came before. A function without an instance makes
+    /// idle containers and instances go for it, and younger claims wait meanwhile.
+    pub(super) fn take_memory(
+        &mut self,
+        key: &FunctionKey,
+        needed: Bytes,
+        arrival: Option<u64>,
+        pool: &mut Pool,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let arrival = arrival.unwrap_or(u64::MAX);
+        let is_first = pool.blocked().is_none_or(|(head, _)| arrival < head)
+            && self.claim(step).is_none_or(|claim| arrival <= claim.arrival);
+        if is_first && step.memory.take(needed) {
+            self.blocked.remove(&arrival);
+            return true;
+        }
+        self.wants_memory = true;
+        let missing = Bytes(needed.0.saturating_sub(step.memory.free().0));
+        self.wait_for(key, Waiting::Memory { needed, missing }, step);
+        if self.live(key) == 0 {
+            self.blocked.entry(arrival).or_insert(step.now);
+            if is_first {
+                self.make_room(needed, pool, step);
+            }
+        }
+        false
+    }
+
+    /// Evicts idle containers, then stops idle instances, until `needed` is free or will be; none
+    /// if they would not suffice.
+    fn make_room(&mut self, needed: Bytes, pool: &mut Pool, step: &mut Step<'_>) -> bool {
+        let spare = pool.idle_memory();
+        let mut missing = step.memory.missing(needed).0.saturating_sub(spare.0);
+        let mut victims = Vec::new();
+        for number in self.idle_coldest_first(None, step) {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(self.instances[&number].memory.0);
+            victims.push(number);
+        }
+        if missing > 0 {
+            return false;
+        }
+        let free = step.memory.free();
+        for number in victims {
+            let because = StopReason::EvictedForMemory { needed, free };
+            self.happens(number, Happening::Retired(because), step);
+        }
+        pool.evict(needed, step)
+    }
+
+    /// Makes room for the oldest plain activation: idle instances go, and in the end even stem
+    /// cells. Those are never evicted (L-34) while anything else could make room; but when all
+    /// that is left is idle, the activation would wait for ever, and all others behind it.
+    pub(super) fn make_room_for_plain(&mut self, pool: &mut Pool, step: &mut Step<'_>) {
+        let Some(needed) = pool.blocked().and_then(|_| pool.blocked_memory()) else {
+            return;
+        };
+        if step.memory.missing(needed).0 == 0 || self.make_room(needed, pool, step) {
+            return;
+        }
+        let idle = self.idle_coldest_first(None, step);
+        let idle: u64 = idle.iter().map(|number| self.instances[number].memory.0).sum();
+        let stem_cells = pool.stem_cell_memory();
+        if step.memory.used().0 == stem_cells.0 + pool.idle_memory().0 + idle {
+            pool.sacrifice_stem_cells(needed, step);
+        }
+    }
+
+    /// Stops the coldest idle instances of other functions if with their slices `wanted` holds.
+    /// What is leaving anyway is waited for first.
+    pub(super) fn make_way(
+        &mut self,
+        key: &FunctionKey,
+        wanted: impl Fn(&FreeSlices) -> bool,
+        step: &mut Step<'_>,
+    ) {
+        let Some(ledger) = &self.ledger else { return };
+        let mut leases: Vec<&Lease> = self.leaving().collect();
+        if wanted(&ledger.free_without(leases.iter().copied())) {
+            return;
+        }
+        let mut victims = Vec::new();
+        for number in self.idle_coldest_first(Some(key), step) {
+            leases.extend(&self.instances[&number].lease);
+            victims.push(number);
+            if wanted(&ledger.free_without(leases.iter().copied())) {
+                break;
+            }
+        }
+        if !wanted(&ledger.free_without(leases.iter().copied())) {
+            return;
+        }
+        let needed: Vec<u64> = victims
+            .iter()
+            .copied()
+            .filter(|number| {
+                let lease = self.instances[number].lease.as_ref();
+                let others = leases.iter().copied().filter(|other| lease != Some(*other));
+                let spare = wanted(&ledger.free_without(others));
+                if spare {
+                    leases.retain(|other| lease != Some(*other));
+                }
+                !spare
+            })
+            .collect();
+        for number in needed {
+            let for_function = key.to_string();
+            self.happens(
+                number,
+                Happening::Retired(StopReason::Evicted { for_function }),
+                step,
+            );
+        }
+    }
+
+    /// Leases that end soon: of instances that go, and of measurements.
+    fn leaving(&self) -> impl Iterator<Item = &Lease> {
+        let measured = self.knowledge.values().filter_map(|k| k.measuring.as_ref());
+        let instances = self.instances.values().filter(|i| !i.is_live());
+        let leases = instances.filter_map(|i| i.lease.as_ref());
+        leases.chain(measured.map(|measuring| &measuring.lease))
+    }
+
+    /// Idle instances that nobody waits for, the coldest first; ties: the one used longest ago,
+    /// then the oldest. Those that `min_instances` keeps come last: what is kept for nobody gives
+    /// way to somebody. One that has just come up stays, lest two functions push each other out
+    /// without end.
+    fn idle_coldest_first(&self, except: Option<&FunctionKey>, step: &Step<'_>) -> Vec<u64> {
+        let mut spare: BTreeMap<&FunctionKey, usize> = BTreeMap::new();
+        for (key, function) in &self.functions {
+            let live = self.live(key);
+            spare.insert(key, live.saturating_sub(function.least_instances()));
+        }
+        let idle = |instance: &Instance| {
+            matches!(instance.state, State::Hot { idle: Some(_) })
+                && step.now.since(instance.hot_since) >= step.settings.residency
+        };
+        let mut found: Vec<(f64, _, u64)> = self
+            .instances
+            .iter()
+            .filter(|(_, i)| idle(i) && Some(&i.function) != except)
+            .filter_map(|(number, i)| {
+                let function = self.functions.get(&i.function)?;
+                let hotness = function.rate.hotness(i.bottleneck, step.now);
+                function.queue.is_empty().then_some((hotness, i.used, *number))
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+        let (spare, kept): (Vec<u64>, Vec<u64>) =
+            found
+                .into_iter()
+                .map(|(_, _, number)| number)
+                .partition(|number| {
+                    let left = spare.get_mut(&self.instances[number].function);
+                    left.is_some_and(|left| {
+                        let is_spare = *left > 0;
+                        *left = left.saturating_sub(1);
+                        is_spare
+                    })
+                });
+        spare.into_iter().chain(kept).collect()
     }
 
     /// Notes what a function waits for, and logs it when that has changed.

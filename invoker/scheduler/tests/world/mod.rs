@@ -465,20 +465,13 @@ impl World {
             self.open.push(Open::Run(activation));
             return self.tell(Event::Initialized { container: number });
         }
-        let outcome = match self.choices.below(3) {
-            0 => {
-                let because = "503".to_owned();
-                Outcome::Returned { because }
+        let outcome = if self.choices.one_in(2) {
+            Outcome::Returned {
+                because: "503".to_owned(),
             }
-            1 => {
-                let fault = Fault::developer("no main");
-                Outcome::InitFailed { fault }
-            }
-            _ => {
-                // The report that it is initialised was lost on the way.
-                self.container(number).initialized = true;
-                Outcome::Answered
-            }
+        } else {
+            let fault = Fault::developer("no main");
+            Outcome::InitFailed { fault }
         };
         self.finish(activation, outcome);
     }
