@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::free::Kind;
 use crate::partition::enumerate;
 use crate::policy::Policy;
-use crate::profile::Profile;
+use crate::profile::{Profile, document_hash};
 use crate::ranking::{Ranking, rank};
 use crate::slices::Lease;
 use crate::work::{ActionRevision, Saved};
@@ -16,9 +16,7 @@ use proto::ffs::profile::{ComponentProfile, ProfileDocument, ProfileSchema, Prof
 use proto::ffs::ranking::{Mode, RankingDocument};
 use proto::id::{ActivationId, ComponentId, ProfileName};
 use proto::unit::Bytes;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,7 +252,7 @@ impl Knowledge {
             graph: Arc::clone(dag),
             profile: Arc::clone(profile_document),
             costs: Arc::clone(profile),
-            document: Arc::new(ranking.document(hash(profile_document))),
+            document: Arc::new(ranking.document(document_hash(profile_document))),
             alone: ranking.latency(unsplit),
             ranking,
         });
@@ -275,14 +273,4 @@ impl Graph {
             Self::Unknown | Self::Building { .. } => None,
         }
     }
-}
-
-/// `sha256:` and the digest of the document's JSON.
-fn hash(profile: &ProfileDocument) -> String {
-    let json = serde_json::to_vec(profile).expect("a profile has only string keys");
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(&json) {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    text
 }

@@ -8,7 +8,9 @@ use crate::free::{Kind, needed_mib};
 use proto::ffs::profile::{ComponentProfile, ExecutionTimes, ProfileDocument, ProfileSource};
 use proto::id::{ComponentId, ProfileName};
 use proto::unit::{Bytes, Millis};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::time::Duration;
 
 /// Times and memory of the components of one [`Dag`].
@@ -85,6 +87,16 @@ fn largest_of(kind: &Option<Kind>) -> String {
         ),
         None => "there is no slice".to_owned(),
     }
+}
+
+/// `sha256:` and the digest of the document's JSON: names what a ranking was computed from.
+pub fn document_hash(document: &ProfileDocument) -> String {
+    let json = serde_json::to_vec(document).expect("a profile has only string keys");
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(&json) {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    text
 }
 
 impl Profile {

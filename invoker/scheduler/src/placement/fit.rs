@@ -1,7 +1,7 @@
 //! One partition at a time on the free slices: whether and how it fits, how long it takes then.
 
-use super::kinds::{KindSet, Shortage, assign};
-use crate::free::FreeSlices;
+use super::kinds::{Counts, KindSet, Shortage, assign};
+use crate::free::{FreeSlices, MAX_KINDS};
 use crate::ranking::{NOT_MEASURED, Ranking, Stage};
 use crate::rejection::Reason;
 use proto::unit::Bytes;
@@ -27,7 +27,7 @@ pub(super) struct Fit<'a> {
     /// Column of the ranking's times for each kind.
     columns: Vec<Option<usize>>,
     /// How many slices of each kind are free.
-    counts: Vec<u32>,
+    counts: Counts,
     available: KindSet,
     /// For each distinct lane, the free kinds that can take it.
     usable: Vec<KindSet>,
@@ -44,7 +44,10 @@ impl<'a> Fit<'a> {
     pub(super) fn new(ranking: &'a Ranking, free: &'a FreeSlices) -> Self {
         let kinds = free.kinds();
         let columns: Vec<Option<usize>> = kinds.iter().map(|kind| ranking.column(&kind.profile)).collect();
-        let counts: Vec<u32> = (0..kinds.len()).map(|kind| free.count(kind) as u32).collect();
+        let mut counts = [0; MAX_KINDS];
+        for (kind, count) in counts.iter_mut().enumerate().take(kinds.len()) {
+            *count = free.count(kind) as u32;
+        }
         let available: KindSet = (0..kinds.len()).filter(|kind| counts[*kind] > 0).collect();
         let usable = (0..ranking.lanes.len())
             .map(|lane| {
@@ -128,7 +131,7 @@ impl<'a> Fit<'a> {
             at_least,
             limit,
             kinds: Vec::with_capacity(start.kinds.len()),
-            left: self.counts.clone(),
+            left: self.counts,
             best: start,
         };
         self.descend(&mut search, Turn::default());
@@ -191,7 +194,9 @@ impl<'a> Fit<'a> {
         if let Some(at) = unusable {
             return Err(self.why_unusable(lane_at(*at)));
         }
-        self.allow(|_| true);
+        self.allowed.clear();
+        self.allowed
+            .extend(lanes.iter().map(|lane| self.usable[usize::from(*lane)]));
         Ok(())
     }
 
@@ -210,7 +215,7 @@ impl<'a> Fit<'a> {
 
     fn assign(&self, rank: usize) -> Result<Plan, Reason> {
         match assign(&self.allowed, &self.by_size, &self.counts) {
-            Ok(kinds) => Ok(self.plan(rank, kinds)),
+            Ok(kinds) => Ok(self.plan(rank, kinds.of_lanes().to_vec())),
             Err(shortage) => Err(self.why_short(shortage)),
         }
     }
@@ -308,7 +313,7 @@ struct Search<'a> {
     limit: u64,
     /// Of the lanes that have one.
     kinds: Vec<u8>,
-    left: Vec<u32>,
+    left: Counts,
     best: Plan,
 }
 

@@ -1,6 +1,10 @@
 //! Sets of kinds of slices, and lanes matched with them.
 
+use crate::dag::MAX_COMPONENTS;
 use crate::free::MAX_KINDS;
+
+/// How many slices there are of each kind.
+pub(super) type Counts = [u32; MAX_KINDS];
 
 /// A set of kinds: bit k is the k-th of [`crate::free::FreeSlices::kinds`], the smallest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,15 +69,36 @@ pub(super) struct Shortage {
     pub(super) kinds: KindSet,
 }
 
+/// Most lanes of one partition: as many as components.
+const MAX_LANES: usize = MAX_COMPONENTS;
+/// In place of a kind.
+const NO_KIND: u8 = u8::MAX;
+
+/// A kind for each lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kinds {
+    of: [u8; MAX_LANES],
+    lanes: usize,
+}
+
+impl Kinds {
+    pub(super) fn of_lanes(&self) -> &[u8] {
+        &self.of[..self.lanes]
+    }
+}
+
 /// A kind for each lane, within what each is allowed and how many there are of each kind.
 ///
 /// In the given order, largest lane first, each takes the smallest kind that is left: where memory
 /// is all that matters, this finds an assignment whenever there is one. Where times are missing
 /// in the profile it may not; then a matching does, or shows which lanes are too many.
-pub(super) fn assign(allowed: &[KindSet], order: &[u8], counts: &[u32]) -> Result<Vec<u8>, Shortage> {
-    let mut left = counts.to_vec();
+pub(super) fn assign(allowed: &[KindSet], order: &[u8], counts: &Counts) -> Result<Kinds, Shortage> {
+    let mut left = *counts;
     let mut used_up = KindSet::default();
-    let mut kinds = vec![0; allowed.len()];
+    let mut kinds = Kinds {
+        of: [NO_KIND; MAX_LANES],
+        lanes: allowed.len(),
+    };
     for &lane in order {
         let lane = usize::from(lane);
         let Some(kind) = allowed[lane].minus(used_up).smallest() else {
@@ -83,7 +108,7 @@ pub(super) fn assign(allowed: &[KindSet], order: &[u8], counts: &[u32]) -> Resul
         if left[kind] == 0 {
             used_up.insert(kind);
         }
-        kinds[lane] = kind as u8;
+        kinds.of[lane] = kind as u8;
     }
     Ok(kinds)
 }
@@ -91,23 +116,26 @@ pub(super) fn assign(allowed: &[KindSet], order: &[u8], counts: &[u32]) -> Resul
 /// A bipartite matching that grows by augmenting paths.
 struct Matching<'a> {
     allowed: &'a [KindSet],
-    kinds: Vec<Option<u8>>,
-    left: Vec<u32>,
+    kinds: Kinds,
+    left: Counts,
     /// Kinds that the present path has been to.
     seen: KindSet,
 }
 
 impl<'a> Matching<'a> {
-    fn new(allowed: &'a [KindSet], counts: &[u32]) -> Self {
+    fn new(allowed: &'a [KindSet], counts: &Counts) -> Self {
         Self {
             allowed,
-            kinds: vec![None; allowed.len()],
-            left: counts.to_vec(),
+            kinds: Kinds {
+                of: [NO_KIND; MAX_LANES],
+                lanes: allowed.len(),
+            },
+            left: *counts,
             seen: KindSet::default(),
         }
     }
 
-    fn complete(mut self, order: &[u8]) -> Result<Vec<u8>, Shortage> {
+    fn complete(mut self, order: &[u8]) -> Result<Kinds, Shortage> {
         for &lane in order {
             let lane = usize::from(lane);
             self.seen = KindSet::default();
@@ -119,8 +147,7 @@ impl<'a> Matching<'a> {
                 });
             }
         }
-        let kind = |kind: Option<u8>| kind.expect("every lane was matched");
-        Ok(self.kinds.into_iter().map(kind).collect())
+        Ok(self.kinds)
     }
 
     fn augment(&mut self, lane: usize) -> bool {
@@ -128,12 +155,12 @@ impl<'a> Matching<'a> {
             self.seen.insert(kind);
             if self.left[kind] > 0 {
                 self.left[kind] -= 1;
-                self.kinds[lane] = Some(kind as u8);
+                self.kinds.of[lane] = kind as u8;
                 return true;
             }
-            for other in 0..self.kinds.len() {
-                if self.kinds[other] == Some(kind as u8) && self.augment(other) {
-                    self.kinds[lane] = Some(kind as u8);
+            for other in 0..self.allowed.len() {
+                if self.kinds.of[other] == kind as u8 && self.augment(other) {
+                    self.kinds.of[lane] = kind as u8;
                     return true;
                 }
             }

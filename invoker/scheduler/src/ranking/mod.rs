@@ -132,27 +132,40 @@ fn sorted(
     ids: &[ComponentId],
     options: &RankOptions,
 ) -> (Vec<Entry>, Vec<u16>) {
-    let mut entries: Vec<Entry> = (0..partitions.len())
-        .map(|at| Entry::new(partitions.stages_of(at), partitions.starts[at], stages, options))
-        .collect();
     let texts: OnceCell<Vec<String>> = OnceCell::new();
     let texts = || &texts.get_or_init(|| stages.iter().map(|s| stage_key(s, lanes, ids)).collect())[..];
     let order = |a: &Entry, b: &Entry| a.compare(b, options.by, &partitions.sequence, texts);
     let most = options.max_ranked.get();
-    if entries.len() > most {
-        let by_largest_lane =
-            |a: &&Entry, b: &&Entry| a.largest_lane.cmp(&b.largest_lane).then_with(|| order(a, b));
-        let least_demanding = entries.iter().min_by(by_largest_lane).cloned();
-        entries.select_nth_unstable_by(most - 1, order);
-        entries.truncate(most);
-        entries.sort_unstable_by(order);
-        if let Some(entry) = least_demanding
-            && entries.iter().all(|kept| kept.start != entry.start)
-        {
-            entries[most - 1] = entry;
+    // Twice as many as are kept, so that they stay in the processor's caches however many there are.
+    let room = most.saturating_mul(2);
+    let mut entries: Vec<Entry> = Vec::with_capacity(room.min(partitions.len()));
+    let mut worst: Option<Entry> = None;
+    let mut least_demanding: Option<Entry> = None;
+    for at in 0..partitions.len() {
+        let entry = Entry::new(partitions.stages_of(at), partitions.starts[at], stages, options);
+        let demands_less = |than: &Entry| {
+            let largest_lane = entry.largest_lane.cmp(&than.largest_lane);
+            largest_lane.then_with(|| order(&entry, than)).is_lt()
+        };
+        if least_demanding.as_ref().is_none_or(demands_less) {
+            least_demanding = Some(entry.clone());
         }
-    } else {
-        entries.sort_unstable_by(order);
+        if worst.as_ref().is_some_and(|worst| order(&entry, worst).is_gt()) {
+            continue;
+        }
+        entries.push(entry);
+        if entries.len() == room {
+            entries.select_nth_unstable_by(most - 1, order);
+            entries.truncate(most);
+            worst = entries.last().cloned();
+        }
+    }
+    entries.sort_unstable_by(order);
+    entries.truncate(most);
+    if let Some(entry) = least_demanding
+        && entries.iter().all(|kept| kept.start != entry.start)
+    {
+        entries[most - 1] = entry;
     }
     let mut sequence = Vec::with_capacity(entries.iter().map(|entry| usize::from(entry.stages)).sum());
     for entry in &mut entries {
@@ -177,15 +190,21 @@ impl Ranking {
 
     /// The ids of a lane, joined by commas.
     pub fn names(&self, components: ComponentSet) -> String {
-        lane_key(components, &self.ids)
+        let mut names = String::new();
+        push_lane_key(&mut names, components, &self.ids);
+        names
     }
 
     /// `m1;m2|m3|m4,m5`: `|` between stages, `;` between lanes, `,` between components.
     pub fn key(&self, rank: usize) -> String {
-        let stages = self
-            .stages_of(rank)
-            .map(|stage| stage_key(stage, &self.lanes, &self.ids));
-        stages.collect::<Vec<_>>().join("|")
+        let mut key = String::new();
+        for stage in self.stages_of(rank) {
+            if !key.is_empty() {
+                key.push('|');
+            }
+            push_stage_key(&mut key, stage, &self.lanes, &self.ids);
+        }
+        key
     }
 
     /// The rank of the partition with a key.
@@ -248,17 +267,25 @@ impl Ranking {
 }
 
 fn stage_key(stage: &Stage, lanes: &[Lane], ids: &[ComponentId]) -> String {
-    let keys = stage
-        .lanes
-        .iter()
-        .map(|lane| lane_key(lanes[usize::from(*lane)].components, ids));
-    keys.collect::<Vec<_>>().join(";")
+    let mut key = String::new();
+    push_stage_key(&mut key, stage, lanes, ids);
+    key
 }
 
-fn lane_key(components: ComponentSet, ids: &[ComponentId]) -> String {
-    let ids: Vec<&str> = components
-        .iter()
-        .map(|component| ids[component].as_str())
-        .collect();
-    ids.join(",")
+fn push_stage_key(key: &mut String, stage: &Stage, lanes: &[Lane], ids: &[ComponentId]) {
+    for (at, lane) in stage.lanes.iter().enumerate() {
+        if at > 0 {
+            key.push(';');
+        }
+        push_lane_key(key, lanes[usize::from(*lane)].components, ids);
+    }
+}
+
+fn push_lane_key(key: &mut String, components: ComponentSet, ids: &[ComponentId]) {
+    for (at, component) in components.iter().enumerate() {
+        if at > 0 {
+            key.push(',');
+        }
+        key.push_str(ids[component].as_str());
+    }
 }
