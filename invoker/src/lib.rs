@@ -18,6 +18,7 @@ pub mod dispatcher;
 pub mod activation;
 pub mod pipeline;
 pub mod explain;
+pub mod plan;
 pub mod saved;
 pub mod completion;
 pub mod container;

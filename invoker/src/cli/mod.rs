@@ -2,6 +2,7 @@
 
 mod log;
 mod migs;
+mod plan;
 mod standalone;
 mod wire;
 
@@ -23,6 +24,7 @@ struct Arguments {
 enum Command {
     /// Show the GPU slices as the daemon would see them
     Migs(migs::Arguments),
+    Plan(Box<plan::Arguments>),
     Standalone(Box<standalone::Arguments>),
     Wire(wire::Arguments),
 }
@@ -31,6 +33,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Migs(arguments) => migs::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Standalone(arguments) => standalone::run(*arguments),
         Command::Wire(arguments) => wire::run(arguments),
     };

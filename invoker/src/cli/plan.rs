@@ -1,0 +1,149 @@
+//! `ffs-invoker plan`: how a function would be split over the free slices, and why so.
+
+use super::Simulation;
+use crate::gpu::simulated::Host;
+use crate::plan::{Options, Plan};
+use anyhow::Context;
+use clap::ValueEnum;
+use proto::decode::decode;
+use proto::ffs::migs::MigsDocument;
+use proto::ffs::ranking::{Deviation, Mode};
+use scheduler::ranking::RankBy;
+use serde::de::DeserializeOwned;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Show how a function would be split over free slices, and why
+///
+/// Reads the documents of the config layer (dag.json, profile.json, migs.json) and runs the
+/// scheduler's own functions; nothing is started. Exit code 0: there is a plan. 3: nothing fits the
+/// free slices, the output says why. 1: a document is missing or wrong.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("machine").required(true).args(["migs", "topology"]))]
+pub(super) struct Arguments {
+    /// The function's components and edges, dag.json
+    #[arg(long, value_name = "FILE")]
+    dag: PathBuf,
+    /// Times and memory of the components, profile.json
+    #[arg(long, value_name = "FILE")]
+    profile: PathBuf,
+    /// The slices and which of them are free, migs.json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["gpu_cpus", "gpu_memory"])]
+    migs: Option<PathBuf>,
+    #[command(flatten)]
+    simulation: Simulation,
+    /// Which partitions there are: cuts in the chain of atoms; parallel branches as lanes of their own;
+    /// every acyclic one, up to 8 components
+    #[arg(long, value_enum, default_value = "lanes")]
+    mode: ModeArgument,
+    /// What is best: balance (the paper's), the shortest bottleneck, or the SLO with the fewest slices
+    #[arg(long, value_enum, default_value = "cv")]
+    rank: RankArgument,
+    /// Which standard deviation CV is made of
+    #[arg(long, value_enum, default_value = "population")]
+    std: StdArgument,
+    /// Target latency [default: three times the time alone on the smallest slice that holds the function]
+    #[arg(long, value_name = "N", value_parser = parse_slo, allow_negative_numbers = true)]
+    slo_ms: Option<Duration>,
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArgument {
+    Serial,
+    Lanes,
+    Convex,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RankArgument {
+    Cv,
+    Throughput,
+    Slo,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StdArgument {
+    Population,
+    Sample,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Svg,
+}
+
+/// No partition fits the free slices.
+const NO_PLAN: u8 = 3;
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let dag = read(&arguments.dag)?;
+    let profile = read(&arguments.profile)?;
+    let plan = Plan::make(dag, profile, machine(arguments)?, options(arguments))?;
+    if let Some(sentence) = plan.mismatch() {
+        eprintln!("ffs-invoker: {sentence}");
+    }
+    let output = match arguments.format {
+        Format::Table => plan.text(),
+        Format::Json => serde_json::to_string_pretty(&plan.document())? + "\n",
+        Format::Svg => plan.picture(),
+    };
+    match io::stdout().lock().write_all(output.as_bytes()) {
+        // The reader has seen enough: `ffs-invoker plan … | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
+    if plan.chosen().is_none() {
+        eprintln!("ffs-invoker: {}", plan.because());
+        return Ok(ExitCode::from(NO_PLAN));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(arguments: &Arguments) -> Options {
+    Options {
+        mode: match arguments.mode {
+            ModeArgument::Serial => Mode::Serial,
+            ModeArgument::Lanes => Mode::Lanes,
+            ModeArgument::Convex => Mode::Convex,
+        },
+        by: match arguments.rank {
+            RankArgument::Cv => RankBy::Cv,
+            RankArgument::Throughput => RankBy::Throughput,
+            RankArgument::Slo => RankBy::Slo,
+        },
+        std: match arguments.std {
+            StdArgument::Population => Deviation::Population,
+            StdArgument::Sample => Deviation::Sample,
+        },
+        slo: arguments.slo_ms,
+    }
+}
+
+fn machine(arguments: &Arguments) -> anyhow::Result<MigsDocument> {
+    match &arguments.migs {
+        Some(path) => read(path),
+        None => Ok(arguments.simulation.inventory(&Host::read())?.read()?),
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    decode(&bytes).with_context(|| format!("{} cannot be decoded", path.display()))
+}
+
+/// Milliseconds, more than 0 and at most a day.
+fn parse_slo(text: &str) -> Result<Duration, String> {
+    let expected = || format!("{text:?}: expected milliseconds, more than 0 and at most a day (86400000)");
+    let ms: f64 = text.parse().map_err(|_| expected())?;
+    if ms > 0.0 && ms <= 86_400_000.0 {
+        Ok(Duration::from_secs_f64(ms / 1e3))
+    } else {
+        Err(expected())
+    }
+}
