@@ -3,6 +3,7 @@
 mod log;
 mod migs;
 mod plan;
+mod policies;
 mod standalone;
 mod wire;
 
@@ -25,6 +26,7 @@ enum Command {
     /// Show the GPU slices as the daemon would see them
     Migs(migs::Arguments),
     Plan(Box<plan::Arguments>),
+    Policies(policies::Arguments),
     Standalone(Box<standalone::Arguments>),
     Wire(wire::Arguments),
 }
@@ -34,6 +36,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Migs(arguments) => migs::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Policies(arguments) => policies::run(&arguments),
         Command::Standalone(arguments) => standalone::run(*arguments),
         Command::Wire(arguments) => wire::run(arguments),
     };
