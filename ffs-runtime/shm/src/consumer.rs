@@ -1,12 +1,13 @@
 //! The end that reads: receive a frame, look at it in place, release it.
 
 use crate::error::{Error, Fault, Side};
-use crate::frame::{self, DATA_AT, Kind, Placed, RawFrame, RawTensor, TensorLayout};
+use crate::frame::{self, DATA_AT, Kind, Placed, RawFrame, RawTensor};
 use crate::header::{CONSUMER_CLOSED, PRODUCER_CLOSED};
 use crate::name::Name;
 use crate::ring::{End, Handle, Segment};
 use crate::spin::{Spin, Spinner};
-use crate::sync::{Arc, Ordering, lock};
+use crate::sync::{Arc, Ordering};
+use crate::tensor::TensorLayout;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
@@ -163,7 +164,7 @@ impl Consumer {
         // Acquire: pairs with the Release in `End::finish_in` of the producer; the frames are written.
         let head = self.end.header().head.0.load(Ordering::Acquire);
         // A slot that was not given back is not delivered again: its frame is still in someone's hands.
-        let end = lock(&self.end.window).edge + u64::from(self.slots());
+        let end = self.end.edge.load(Ordering::Relaxed) + u64::from(self.slots());
         if head < self.head || head > end {
             let expected = "between its last value and tail + slots";
             return Err(self.end.corrupt(Fault {
@@ -191,12 +192,8 @@ impl Consumer {
         let mut filled = DATA_AT;
         for index in 0..usize::from(raw.tensors) {
             // SAFETY: as above; `frame::check` has seen that there are at most MAX_TENSORS.
-            let raw = unsafe {
-                slot.add(size_of::<RawFrame>())
-                    .cast::<RawTensor>()
-                    .add(index)
-                    .read_volatile()
-            };
+            let raw =
+                unsafe { RawTensor::read(slot.add(size_of::<RawFrame>()).cast::<RawTensor>().add(index)) };
             let placed = Placed::from_raw(&raw, filled, slot_bytes)?;
             filled = placed.end();
             tensors.push(placed);
@@ -205,8 +202,12 @@ impl Consumer {
         Ok(Some(Frame {
             end: self.end.clone(),
             sequence,
+            request: u128::from_be_bytes(raw.request),
+            deadline_ms: raw.deadline_ms,
+            sent_ns: raw.sent_ns,
+            json: (raw.json_at, raw.json_bytes),
+            flags: raw.flags,
             kind,
-            raw,
             tensors,
         }))
     }
@@ -236,8 +237,13 @@ impl std::fmt::Debug for Consumer {
 pub struct Frame {
     end: Arc<End>,
     sequence: u64,
+    request: u128,
+    deadline_ms: u64,
+    sent_ns: u64,
+    /// Where the JSON stands in the slot, and how much of it; checked.
+    json: (u64, u64),
+    flags: u32,
     kind: Kind,
-    raw: RawFrame,
     tensors: Vec<Placed>,
 }
 
@@ -249,22 +255,22 @@ impl Frame {
 
     /// The activation id as a number, first hexadecimal digit highest.
     pub fn request(&self) -> u128 {
-        u128::from_be_bytes(self.raw.request)
+        self.request
     }
 
     /// The deadline of the whole pipeline in milliseconds since 1970, if it has one.
     pub fn deadline_ms(&self) -> Option<u64> {
-        (self.raw.deadline_ms != 0).then_some(self.raw.deadline_ms)
+        (self.deadline_ms != 0).then_some(self.deadline_ms)
     }
 
     /// The bits that [`crate::FrameLayout::flags`] set.
     pub fn flags(&self) -> u32 {
-        self.raw.flags
+        self.flags
     }
 
     /// Time since the commit: the frame's way through the ring, and its wait there.
     pub fn age(&self) -> Duration {
-        Duration::from_nanos(crate::clock::monotonic_ns().saturating_sub(self.raw.sent_ns))
+        Duration::from_nanos(crate::clock::monotonic_ns().saturating_sub(self.sent_ns))
     }
 
     /// Number of tensors.
@@ -305,17 +311,13 @@ impl Frame {
 
     /// A copy of the JSON extras; empty if there are none. They are as untrusted as the other lane.
     pub fn json(&self) -> Vec<u8> {
-        let bytes = self.raw.json_bytes as usize;
+        let (at, bytes) = (self.json.0 as usize, self.json.1 as usize);
         let mut json = vec![0; bytes];
         if bytes > 0 {
             self.end.segment.reads(self.sequence);
             // SAFETY: `frame::check_json` has seen that the bytes lie inside the slot, which is ours.
             unsafe {
-                let from = self
-                    .end
-                    .segment
-                    .slot(self.sequence)
-                    .add(self.raw.json_at as usize);
+                let from = self.end.segment.slot(self.sequence).add(at);
                 from.copy_to_nonoverlapping(NonNull::from(json.as_mut_slice()).cast(), bytes);
             }
         }

@@ -4,12 +4,13 @@
 
 use crate::dtype::Dtype;
 use crate::error::{Fault, LayoutError};
-use crate::header::ALIGN;
+use crate::tensor::{MAX_DIMS, TensorLayout};
+use std::ptr::NonNull;
 
+/// Slots and what stands in them begin at multiples of this many bytes: a cache line, the widest vector register.
+pub const ALIGN: u64 = 64;
 /// Most tensors of a frame.
 pub const MAX_TENSORS: usize = 16;
-/// Most dimensions of a tensor.
-pub const MAX_DIMS: usize = 8;
 /// Where in a slot the first tensor may begin; before it stand the header and all 16 descriptors.
 pub(crate) const DATA_AT: u64 = (size_of::<RawFrame>() + MAX_TENSORS * size_of::<RawTensor>()) as u64;
 
@@ -35,9 +36,6 @@ impl Kind {
     }
 }
 
-/// Number of the kind of a slot that was reserved and then given up. Readers pass over it.
-pub(crate) const VOID: u16 = 0;
-
 /// Header of a frame, byte for byte.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -55,22 +53,92 @@ pub(crate) struct RawFrame {
     pub(crate) json_bytes: u64,
     /// Reading of CLOCK_MONOTONIC at the commit, in nanoseconds.
     pub(crate) sent_ns: u64,
-    pub(crate) reserved: [u64; 8],
 }
 
-/// Descriptor of a tensor, byte for byte.
+impl RawFrame {
+    /// Marks a slot that was reserved and then given up: the reader passes over it.
+    pub(crate) fn void(sequence: u64) -> Self {
+        Self {
+            sequence,
+            kind: VOID,
+            tensors: 0,
+            flags: 0,
+            request: [0; 16],
+            deadline_ms: 0,
+            json_at: 0,
+            json_bytes: 0,
+            sent_ns: 0,
+        }
+    }
+}
+
+/// The number that is no kind.
+const VOID: u16 = 0;
+
+/// Descriptor of a tensor, byte for byte. Behind its `ndim` dimensions nothing is written and nothing read, so that a
+/// small frame touches few cache lines.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawTensor {
-    pub(crate) dtype: u16,
-    pub(crate) ndim: u16,
-    pub(crate) reserved: u32,
+    head: RawTensorHead,
+    dims: [RawDim; MAX_DIMS],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct RawTensorHead {
+    dtype: u16,
+    ndim: u16,
+    reserved: u32,
     /// From the beginning of the slot.
-    pub(crate) at: u64,
-    pub(crate) bytes: u64,
-    pub(crate) shape: [u64; MAX_DIMS],
+    at: u64,
+    bytes: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct RawDim {
+    size: u64,
     /// In elements.
-    pub(crate) strides: [i64; MAX_DIMS],
+    stride: i64,
+}
+
+impl RawTensor {
+    /// Writes the descriptor as far as its dimensions go.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of a whole descriptor, and aligned.
+    pub(crate) unsafe fn write(&self, to: NonNull<Self>) {
+        let dims = usize::from(self.head.ndim).min(MAX_DIMS);
+        let bytes = size_of::<RawTensorHead>() + dims * size_of::<RawDim>();
+        // SAFETY: not more than the whole descriptor that the caller vouches for; `self` is our own memory.
+        unsafe {
+            to.cast::<u8>()
+                .copy_from_nonoverlapping(NonNull::from(self).cast(), bytes)
+        }
+    }
+
+    /// Copies a descriptor, as far as the dimensions go that it says it has.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of a whole descriptor, and aligned. Its bytes may be any, and may change meanwhile.
+    pub(crate) unsafe fn read(from: NonNull<Self>) -> Self {
+        // Volatile: this is the one time that it is read, whatever the other process does meanwhile.
+        // SAFETY: the first part of what the caller vouches for; any bytes make valid numbers.
+        let head = unsafe { from.cast::<RawTensorHead>().read_volatile() };
+        let mut dims = [RawDim { size: 0, stride: 0 }; MAX_DIMS];
+        for (index, dim) in dims.iter_mut().enumerate().take(head.ndim.into()) {
+            // SAFETY: behind the first part are MAX_DIMS dimensions, and there are not more in `dims`.
+            *dim = unsafe {
+                from.cast::<RawTensorHead>()
+                    .add(1)
+                    .cast::<RawDim>()
+                    .add(index)
+                    .read_volatile()
+            };
+        }
+        Self { head, dims }
+    }
 }
 
 const _: () = {
@@ -84,125 +152,17 @@ const _: () = {
     assert!(offset_of!(RawFrame, json_at) == 40);
     assert!(offset_of!(RawFrame, json_bytes) == 48);
     assert!(offset_of!(RawFrame, sent_ns) == 56);
-    assert!(size_of::<RawFrame>() == 128);
-    assert!(offset_of!(RawTensor, dtype) == 0);
-    assert!(offset_of!(RawTensor, ndim) == 2);
-    assert!(offset_of!(RawTensor, at) == 8);
-    assert!(offset_of!(RawTensor, bytes) == 16);
-    assert!(offset_of!(RawTensor, shape) == 24);
-    assert!(offset_of!(RawTensor, strides) == 88);
+    assert!(size_of::<RawFrame>() == 64);
+    assert!(offset_of!(RawTensor, head) == 0);
+    assert!(offset_of!(RawTensorHead, dtype) == 0);
+    assert!(offset_of!(RawTensorHead, ndim) == 2);
+    assert!(offset_of!(RawTensorHead, at) == 8);
+    assert!(offset_of!(RawTensorHead, bytes) == 16);
+    assert!(offset_of!(RawTensor, dims) == 24 && size_of::<RawTensorHead>() == 24);
+    assert!(offset_of!(RawDim, stride) == 8 && size_of::<RawDim>() == 16);
     assert!(size_of::<RawTensor>() == 152);
-    assert!(DATA_AT == 2560 && DATA_AT.is_multiple_of(ALIGN));
+    assert!(DATA_AT == 2496 && DATA_AT.is_multiple_of(ALIGN));
 };
-
-/// Element type, shape and strides of a tensor; cannot be wrong.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TensorLayout {
-    dtype: Dtype,
-    ndim: usize,
-    shape: [u64; MAX_DIMS],
-    strides: [i64; MAX_DIMS],
-    bytes: u64,
-}
-
-impl TensorLayout {
-    /// A tensor in row-major order without gaps.
-    ///
-    /// # Errors
-    /// Too many dimensions, or larger than memory.
-    pub fn new(dtype: Dtype, shape: &[u64]) -> Result<Self, LayoutError> {
-        let mut strides = [0; MAX_DIMS];
-        let strides = strides
-            .get_mut(..shape.len())
-            .ok_or(LayoutError::TooManyDimensions(shape.len()))?;
-        let mut step = 1_i64;
-        for (stride, dim) in strides.iter_mut().zip(shape).rev() {
-            *stride = step;
-            step = i64::try_from((*dim).max(1))
-                .ok()
-                .and_then(|dim| step.checked_mul(dim))
-                .ok_or_else(|| LayoutError::TooLarge(shape.to_vec()))?;
-        }
-        Self::strided(dtype, shape, strides)
-    }
-
-    /// A tensor whose neighbours along dimension `d` are `strides[d]` elements apart: channels last, a broadcast.
-    ///
-    /// # Errors
-    /// Too many dimensions, a negative stride, or larger than memory.
-    pub fn strided(dtype: Dtype, shape: &[u64], strides: &[i64]) -> Result<Self, LayoutError> {
-        if shape.len() > MAX_DIMS {
-            return Err(LayoutError::TooManyDimensions(shape.len()));
-        }
-        if shape.len() != strides.len() {
-            return Err(LayoutError::StridesDiffer {
-                strides: strides.len(),
-                dimensions: shape.len(),
-            });
-        }
-        if let Some(dimension) = strides.iter().position(|stride| *stride < 0) {
-            return Err(LayoutError::NegativeStride {
-                dimension,
-                stride: strides[dimension],
-            });
-        }
-        let bytes = extent(dtype, shape, strides).ok_or_else(|| LayoutError::TooLarge(shape.to_vec()))?;
-        let mut layout = Self {
-            dtype,
-            ndim: shape.len(),
-            shape: [0; MAX_DIMS],
-            strides: [0; MAX_DIMS],
-            bytes,
-        };
-        layout.shape[..shape.len()].copy_from_slice(shape);
-        layout.strides[..strides.len()].copy_from_slice(strides);
-        Ok(layout)
-    }
-
-    /// Type of the elements.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    /// Sizes of the dimensions; empty for a scalar.
-    pub fn shape(&self) -> &[u64] {
-        &self.shape[..self.ndim]
-    }
-
-    /// Distances along the dimensions, in elements, none negative.
-    pub fn strides(&self) -> &[i64] {
-        &self.strides[..self.ndim]
-    }
-
-    /// Bytes from the first element to the end of the last.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-impl std::fmt::Debug for TensorLayout {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{:?} strides {:?}", self.dtype, self.shape(), self.strides())
-    }
-}
-
-/// Bytes that a tensor spans, if that and its number of elements stay below `isize::MAX`.
-fn extent(dtype: Dtype, shape: &[u64], strides: &[i64]) -> Option<u64> {
-    let limit = isize::MAX as u64;
-    // Also of a tensor without elements: what reads it multiplies the other dimensions.
-    let volume = shape.iter().try_fold(dtype.item_bytes(), |volume, dim| {
-        volume.checked_mul((*dim).max(1))
-    })?;
-    let mut last = 0_u64;
-    for (dim, stride) in shape.iter().zip(strides) {
-        last = last.checked_add(dim.saturating_sub(1).checked_mul(u64::try_from(*stride).ok()?)?)?;
-    }
-    let bytes = last.checked_add(1)?.checked_mul(dtype.item_bytes())?;
-    if volume > limit || bytes > limit {
-        return None;
-    }
-    Some(if shape.contains(&0) { 0 } else { bytes })
-}
 
 /// Everything about a frame that is known before its data: what to reserve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,7 +215,7 @@ impl FrameLayout {
     /// The smallest slot that takes this frame with `json_bytes` of JSON, in bytes.
     pub fn slot_bytes(&self, json_bytes: u64) -> u64 {
         self.tensors.iter().fold(DATA_AT, |end, tensor| {
-            end.saturating_add(tensor.bytes.saturating_add(ALIGN - 1) / ALIGN * ALIGN)
+            end.saturating_add(tensor.bytes().saturating_add(ALIGN - 1) / ALIGN * ALIGN)
         }) + json_bytes.next_multiple_of(ALIGN)
     }
 }
@@ -273,7 +233,7 @@ impl Placed {
     pub(crate) fn after(filled: u64, layout: TensorLayout, slot_bytes: u64) -> Result<Self, u64> {
         let at = filled.next_multiple_of(ALIGN);
         let room = slot_bytes.checked_sub(at).ok_or(0_u64)?;
-        if layout.bytes > room {
+        if layout.bytes() > room {
             Err(room)
         } else {
             Ok(Self { layout, at })
@@ -282,23 +242,34 @@ impl Placed {
 
     /// Where in the slot it ends.
     pub(crate) fn end(&self) -> u64 {
-        self.at + self.layout.bytes
+        self.at + self.layout.bytes()
     }
 
     pub(crate) fn to_raw(self) -> RawTensor {
-        RawTensor {
-            dtype: self.layout.dtype as u16,
-            ndim: self.layout.ndim as u16,
+        let mut dims = [RawDim { size: 0, stride: 0 }; MAX_DIMS];
+        for (dim, (size, stride)) in dims
+            .iter_mut()
+            .zip(self.layout.shape().iter().zip(self.layout.strides()))
+        {
+            *dim = RawDim {
+                size: *size,
+                stride: *stride,
+            };
+        }
+        let head = RawTensorHead {
+            dtype: self.layout.dtype() as u16,
+            ndim: self.layout.shape().len() as u16,
             reserved: 0,
             at: self.at,
-            bytes: self.layout.bytes,
-            shape: self.layout.shape,
-            strides: self.layout.strides,
-        }
+            bytes: self.layout.bytes(),
+        };
+        RawTensor { head, dims }
     }
 
     /// Checks a copied descriptor of a tensor that stands behind `filled` bytes of the slot.
     pub(crate) fn from_raw(raw: &RawTensor, filled: u64, slot_bytes: u64) -> Result<Self, Fault> {
+        let dims = &raw.dims;
+        let raw = &raw.head;
         let fault = |field, found, expected| Fault {
             field,
             found,
@@ -309,10 +280,14 @@ impl Placed {
             raw.dtype.into(),
             "the number of a type, 1 to 11",
         ))?;
-        let ndim = usize::from(raw.ndim);
-        let (Some(shape), Some(strides)) = (raw.shape.get(..ndim), raw.strides.get(..ndim)) else {
-            return Err(fault("tensor.ndim", raw.ndim.into(), "0 to 8"));
-        };
+        let dims = dims
+            .get(..raw.ndim.into())
+            .ok_or(fault("tensor.ndim", raw.ndim.into(), "0 to 8"))?;
+        let (mut shape, mut strides) = ([0; MAX_DIMS], [0; MAX_DIMS]);
+        for (index, dim) in dims.iter().enumerate() {
+            (shape[index], strides[index]) = (dim.size, dim.stride);
+        }
+        let (shape, strides) = (&shape[..dims.len()], &strides[..dims.len()]);
         let layout = TensorLayout::strided(dtype, shape, strides).map_err(|error| match error {
             LayoutError::NegativeStride { stride, .. } => {
                 fault("tensor.strides", stride as u64, "no negative stride")
@@ -323,7 +298,7 @@ impl Placed {
                 "a tensor that fits memory",
             ),
         })?;
-        if raw.bytes != layout.bytes {
+        if raw.bytes != layout.bytes() {
             return Err(fault(
                 "tensor.bytes",
                 raw.bytes,
@@ -402,57 +377,6 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_without_strides_is_row_major() {
-        let tensor = TensorLayout::new(Dtype::Float32, &[2, 3, 4]).expect("a plain shape");
-        assert_eq!(tensor.strides(), [12, 4, 1]);
-        assert_eq!(tensor.bytes(), 96);
-    }
-
-    #[test]
-    fn a_scalar_is_one_element_and_a_zero_dimension_is_none() {
-        let scalar = TensorLayout::new(Dtype::Int64, &[]).expect("a scalar");
-        assert_eq!((scalar.shape().len(), scalar.bytes()), (0, 8));
-        let empty = TensorLayout::new(Dtype::Float64, &[3, 0, 5]).expect("no elements");
-        assert_eq!(empty.bytes(), 0);
-    }
-
-    #[test]
-    fn strides_with_gaps_and_broadcasts_span_what_they_reach() {
-        let gaps = TensorLayout::strided(Dtype::Float16, &[4, 8], &[16, 1]).expect("rows of a wider matrix");
-        assert_eq!(gaps.bytes(), 2 * (3 * 16 + 7 + 1));
-        let broadcast = TensorLayout::strided(Dtype::Float32, &[1000], &[0]).expect("one value");
-        assert_eq!(broadcast.bytes(), 4);
-    }
-
-    #[test]
-    fn tensors_that_no_memory_holds_are_refused() {
-        for shape in [&[u64::MAX][..], &[1 << 40, 1 << 40], &[0, u64::MAX], &[1 << 62]] {
-            let error = TensorLayout::new(Dtype::Float64, shape).expect_err("too large");
-            assert_eq!(error, LayoutError::TooLarge(shape.to_vec()));
-        }
-        let far = TensorLayout::strided(Dtype::Int8, &[3], &[i64::MAX]);
-        assert_eq!(far, Err(LayoutError::TooLarge(vec![3])));
-        let nine = TensorLayout::new(Dtype::Int8, &[1; 9]);
-        assert_eq!(nine, Err(LayoutError::TooManyDimensions(9)));
-        let back = TensorLayout::strided(Dtype::Int8, &[3], &[-1]);
-        assert_eq!(
-            back,
-            Err(LayoutError::NegativeStride {
-                dimension: 0,
-                stride: -1
-            })
-        );
-        let odd = TensorLayout::strided(Dtype::Int8, &[3], &[]);
-        assert_eq!(
-            odd,
-            Err(LayoutError::StridesDiffer {
-                strides: 0,
-                dimensions: 1
-            })
-        );
-    }
-
-    #[test]
     fn a_descriptor_survives_the_way_through_memory() {
         let layout = TensorLayout::strided(Dtype::Bfloat16, &[2, 5], &[8, 1]).expect("a strided tensor");
         let back = Placed::from_raw(&place(layout), DATA_AT, 1 << 20).expect("what was written");
@@ -462,52 +386,44 @@ mod tests {
     #[test]
     fn a_descriptor_that_points_elsewhere_is_refused_by_its_field() {
         let good = place(TensorLayout::new(Dtype::Float32, &[16]).expect("a plain shape"));
-        let slot = 4096;
-        let cases: [(&str, RawTensor); 8] = [
-            ("tensor.dtype", RawTensor { dtype: 0, ..good }),
-            ("tensor.ndim", RawTensor { ndim: 9, ..good }),
-            (
-                "tensor.shape",
-                RawTensor {
-                    shape: [u64::MAX; 8],
-                    ..good
-                },
-            ),
-            (
-                "tensor.strides",
-                RawTensor {
-                    strides: [-4; 8],
-                    ..good
-                },
-            ),
-            ("tensor.bytes", RawTensor { bytes: 65, ..good }),
-            (
-                "tensor.at",
-                RawTensor {
-                    at: DATA_AT - 64,
-                    ..good
-                },
-            ),
-            (
-                "tensor.at",
-                RawTensor {
-                    at: DATA_AT + 1,
-                    ..good
-                },
-            ),
-            (
-                "tensor.at",
-                RawTensor {
-                    at: u64::MAX - 63,
-                    ..good
-                },
-            ),
+        type Change = fn(&mut RawTensor);
+        let cases: [(&str, Change); 8] = [
+            ("tensor.dtype", |raw| raw.head.dtype = 0),
+            ("tensor.ndim", |raw| raw.head.ndim = 9),
+            ("tensor.shape", |raw| raw.dims[0].size = u64::MAX),
+            ("tensor.strides", |raw| raw.dims[0].stride = -4),
+            ("tensor.bytes", |raw| raw.head.bytes = 65),
+            ("tensor.at", |raw| raw.head.at = DATA_AT - 64),
+            ("tensor.at", |raw| raw.head.at = DATA_AT + 1),
+            ("tensor.at", |raw| raw.head.at = u64::MAX - 63),
         ];
-        for (field, raw) in cases {
+        for (field, change) in cases {
+            let mut raw = good;
+            change(&mut raw);
             assert_eq!(
-                Placed::from_raw(&raw, DATA_AT, slot).expect_err("refused").field,
+                Placed::from_raw(&raw, DATA_AT, 4096).expect_err("refused").field,
                 field
             );
         }
+    }
+
+    #[test]
+    fn a_descriptor_is_written_and_read_no_further_than_its_dimensions() {
+        let mut memory = [u64::MAX; size_of::<RawTensor>() / 8];
+        let raw = place(TensorLayout::new(Dtype::Float32, &[3, 16]).expect("a plain shape"));
+        let slot = NonNull::from(&mut memory).cast();
+        // SAFETY: `memory` is as large as a descriptor, and aligned.
+        let back = unsafe {
+            raw.write(slot);
+            RawTensor::read(slot)
+        };
+        assert_eq!(
+            Placed::from_raw(&back, DATA_AT, 4096)
+                .expect("what was written")
+                .layout
+                .shape(),
+            [3, 16]
+        );
+        assert!(memory[7..].iter().all(|word| *word == u64::MAX));
     }
 }

@@ -68,39 +68,45 @@ impl Bell {
 
 #[cfg(not(loom))]
 impl Bell {
-    /// Returns at a wake-up, at the deadline, at a signal, or at once if the word is no longer `ASLEEP`.
     fn wait(&self, until: Option<Instant>) {
-        let timeout = until.map(|until| {
-            let left = until.saturating_duration_since(Instant::now());
-            libc::timespec {
-                tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-                tv_nsec: libc::c_long::from(left.subsec_nanos()),
-            }
-        });
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the word lives as long as `self`, `timeout` is null or points at a live timespec. The futex is a
-        // shared one: the two ends map it at different addresses. Every way to return means "look again".
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.word.as_ptr(),
-                libc::FUTEX_WAIT,
-                ASLEEP,
-                timeout,
-            );
-        }
+        wait(&self.word, ASLEEP, until);
     }
 
     fn wake(&self) {
-        // SAFETY: the word lives as long as `self`; waking touches no memory.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.word.as_ptr(),
-                libc::FUTEX_WAKE,
-                libc::c_int::MAX,
-            );
+        wake(&self.word);
+    }
+}
+
+/// Returns at a wake-up, at the deadline, at a signal, or at once if the word is not `expected`.
+#[cfg(not(loom))]
+pub(crate) fn wait(word: &AtomicU32, expected: u32, until: Option<Instant>) {
+    let timeout = until.map(|until| {
+        let left = until.saturating_duration_since(Instant::now());
+        libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(left.subsec_nanos()),
         }
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the word is borrowed, `timeout` is null or points at a live timespec. The futex is a shared one: the two
+    // ends map it at different addresses. Every way to return means "look again".
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            timeout,
+        );
+    }
+}
+
+/// Wakes whoever sleeps on the word.
+#[cfg(not(loom))]
+pub(crate) fn wake(word: &AtomicU32) {
+    // SAFETY: the word is borrowed; waking touches no memory.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, libc::c_int::MAX);
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Geometry`], checked there, and never read again.
 
 use crate::error::{Fault, Poison, Reason};
-use crate::frame::DATA_AT;
+use crate::frame::{ALIGN, DATA_AT};
 use crate::futex::Bell;
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -14,8 +14,6 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"FFSRING\0");
 pub const ABI_VERSION: u32 = 1;
 /// Bytes before the first slot.
 pub(crate) const HEADER_BYTES: u64 = 4096;
-/// Slots and what stands in them begin at multiples of this many bytes: a cache line, the widest vector register.
-pub const ALIGN: u64 = 64;
 /// Most slots of a ring.
 pub const MAX_SLOTS: u32 = 65_536;
 /// Longest sentence in a poisoned ring, in bytes.
@@ -151,7 +149,7 @@ impl Geometry {
             return fault("slots", self.slots.into(), "1 to 65536");
         }
         if self.slot_bytes < DATA_AT || !self.slot_bytes.is_multiple_of(ALIGN) {
-            return fault("slot_bytes", self.slot_bytes, "a multiple of 64, at least 2560");
+            return fault("slot_bytes", self.slot_bytes, "a multiple of 64, at least 2496");
         }
         if self.slot_stride < self.slot_bytes || !self.slot_stride.is_multiple_of(ALIGN) {
             return fault(

@@ -29,7 +29,7 @@
 //!    12  u32  features       0; a bit that a reader does not know means it must not read
 //!    16  u64  header_bytes   where slot 0 begins: 4096                producer, before
 //!    24  u64  bytes          size of the file                         producer, before
-//!    32  u64  slot_bytes     multiple of 64, at least 2560            producer, before
+//!    32  u64  slot_bytes     multiple of 64, at least 2496            producer, before
 //!    40  u64  slot_stride    multiple of 64, at least slot_bytes      producer, before
 //!    48  u32  slots          1 to 65536                               producer, before
 //!    52  u32  consumers      0, then 1 (compare and swap)             consumer, when it opens
@@ -54,15 +54,14 @@
 //!    40  u64  json_at        from the beginning of the slot; behind the last tensor
 //!    48  u64  json_bytes     0 for none
 //!    56  u64  sent_ns        CLOCK_MONOTONIC at the commit
-//!   128  descriptor of tensor 0, then 152 bytes further that of tensor 1, …
+//!    64  descriptor of tensor 0, then 152 bytes further that of tensor 1, …
 //!           0  u16  dtype    1 float16, 2 bfloat16, 3 float32, 4 float64, 5 int8, 6 uint8, 7 int16, 8 int32,
 //!                            9 int64, 10 bool, 11 bytes
 //!           2  u16  ndim     0 to 8
-//!           8  u64  at       from the beginning of the slot; multiple of 64, at least 2560, behind the tensor before
-//!          16  u64  bytes    (1 + Σ (shape − 1) · stride) · size of dtype; 0 if a dimension is 0
-//!          24  u64[8] shape
-//!          88  i64[8] strides in elements, none negative
-//!  2560  the tensors, then the JSON
+//!           8  u64  at       from the beginning of the slot; multiple of 64, at least 2496, behind the tensor before
+//!          16  u64  bytes    (1 + Σ (size − 1) · stride) · size of dtype; 0 if a dimension is 0
+//!          24  u64  size, i64 stride of dimension 0, then of dimension 1, …; stride in elements, not negative
+//!  2496  the tensors, then the JSON
 //! ```
 //!
 //! # Invariants
@@ -81,6 +80,8 @@
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p shm --test loom --release
 //! ```
 
+#[cfg(all(feature = "baseline", not(loom)))]
+pub mod baseline;
 mod producer;
 mod consumer;
 mod ring;
@@ -91,6 +92,7 @@ mod segment;
 mod name;
 mod header;
 mod frame;
+mod tensor;
 mod futex;
 mod spin;
 mod clock;
@@ -101,11 +103,12 @@ mod sync;
 pub use consumer::{Consumer, Frame};
 pub use dtype::Dtype;
 pub use error::{Error, Fault, LayoutError, Poison, Reason, Side};
-pub use frame::{FrameLayout, Kind, MAX_DIMS, MAX_TENSORS, TensorLayout};
-pub use header::{ABI_VERSION, ALIGN, MAX_SLOTS};
+pub use frame::{ALIGN, FrameLayout, Kind, MAX_TENSORS};
+pub use header::{ABI_VERSION, MAX_SLOTS};
 pub use producer::{FrameMut, Producer, RingSpec};
 pub use ring::Handle;
 pub use spin::Spin;
+pub use tensor::{MAX_DIMS, TensorLayout};
 
 /// Both ends of a ring in the model's memory.
 ///

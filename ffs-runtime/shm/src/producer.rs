@@ -1,14 +1,13 @@
 //! The end that writes: reserve a slot, fill it in place, commit.
 
 use crate::error::{Error, Fault, LayoutError, Side};
-use crate::frame::{
-    DATA_AT, FrameLayout, Kind, MAX_TENSORS, Placed, RawFrame, RawTensor, TensorLayout, VOID,
-};
+use crate::frame::{DATA_AT, FrameLayout, Kind, MAX_TENSORS, Placed, RawFrame, RawTensor};
 use crate::header::{CONSUMER_CLOSED, PRODUCER_CLOSED};
 use crate::name::Name;
 use crate::ring::{End, Handle};
 use crate::spin::{Spin, Spinner};
-use crate::sync::{Arc, Ordering, lock};
+use crate::sync::{Arc, Ordering};
+use crate::tensor::TensorLayout;
 use std::ptr::NonNull;
 use std::time::Instant;
 
@@ -172,7 +171,7 @@ impl Producer {
         // Acquire: pairs with the Release in `End::finish` of the consumer; it has read what stood in the slot.
         let tail = self.end.header().tail.0.load(Ordering::Acquire);
         // Nothing beyond what was published can have been read: it may still be reserved.
-        let published = lock(&self.end.window).edge;
+        let published = self.end.edge.load(Ordering::Relaxed);
         if tail < self.tail || tail > published {
             let expected = "between its last value and head";
             return Err(self.end.corrupt(Fault {
@@ -213,7 +212,10 @@ impl std::fmt::Debug for Producer {
 pub struct FrameMut {
     end: Arc<End>,
     sequence: u64,
-    raw: RawFrame,
+    request: u128,
+    deadline_ms: u64,
+    flags: u32,
+    kind: Kind,
     tensors: Vec<Placed>,
     /// End of the last tensor in the slot.
     filled: u64,
@@ -223,22 +225,13 @@ pub struct FrameMut {
 
 impl FrameMut {
     fn new(end: Arc<End>, sequence: u64, layout: &FrameLayout, tensors: Vec<Placed>, filled: u64) -> Self {
-        let raw = RawFrame {
-            sequence,
-            kind: layout.kind as u16,
-            tensors: 0,
-            flags: layout.flags,
-            request: layout.request.to_be_bytes(),
-            deadline_ms: layout.deadline_ms,
-            json_at: 0,
-            json_bytes: 0,
-            sent_ns: 0,
-            reserved: [0; 8],
-        };
         Self {
             end,
             sequence,
-            raw,
+            request: layout.request,
+            deadline_ms: layout.deadline_ms,
+            flags: layout.flags,
+            kind: layout.kind,
             tensors,
             filled,
             json: Vec::new(),
@@ -312,26 +305,32 @@ impl FrameMut {
     /// # Errors
     /// [`Error::Closed`], [`Error::Poisoned`]; the frame is then not sent.
     pub fn commit(mut self) -> Result<(), Error> {
-        self.raw.tensors = self.tensors.len() as u16;
-        self.raw.json_at = self.filled;
-        self.raw.json_bytes = self.json.len() as u64;
-        self.raw.sent_ns = crate::clock::monotonic_ns();
-        self.write();
+        self.write(&RawFrame {
+            sequence: self.sequence,
+            kind: self.kind as u16,
+            tensors: self.tensors.len() as u16,
+            flags: self.flags,
+            request: self.request.to_be_bytes(),
+            deadline_ms: self.deadline_ms,
+            json_at: self.filled,
+            json_bytes: self.json.len() as u64,
+            sent_ns: crate::clock::monotonic_ns(),
+        });
         self.end.publish(self.sequence)?;
         self.committed = true;
         Ok(())
     }
 
-    fn write(&self) {
+    fn write(&self, raw: &RawFrame) {
         self.end.segment.writes(self.sequence);
         let slot = self.end.segment.slot(self.sequence);
         // SAFETY: the slot is ours until it is published, 64-byte aligned, and at least DATA_AT bytes long, which
         // holds the header and MAX_TENSORS descriptors. The JSON was checked against the room behind `filled`.
         unsafe {
-            slot.cast::<RawFrame>().write(self.raw);
+            slot.cast::<RawFrame>().write(*raw);
             let descriptors = slot.add(size_of::<RawFrame>()).cast::<RawTensor>();
             for (index, placed) in self.tensors.iter().enumerate() {
-                descriptors.add(index).write(placed.to_raw());
+                placed.to_raw().write(descriptors.add(index));
             }
             slot.add(self.filled as usize)
                 .copy_from_nonoverlapping(NonNull::from(self.json.as_slice()).cast(), self.json.len());
@@ -341,16 +340,10 @@ impl FrameMut {
 
 impl Drop for FrameMut {
     fn drop(&mut self) {
-        if self.committed {
-            return;
+        if !self.committed {
+            self.write(&RawFrame::void(self.sequence));
+            self.end.finish(self.sequence);
         }
-        self.raw.kind = VOID; // the reader passes over it
-        self.tensors.clear();
-        self.json.clear();
-        self.raw.tensors = 0;
-        self.raw.json_bytes = 0;
-        self.write();
-        self.end.finish(self.sequence);
     }
 }
 

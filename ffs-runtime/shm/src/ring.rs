@@ -28,7 +28,10 @@ pub(crate) struct End {
     pub(crate) segment: Segment,
     pub(crate) name: Name,
     pub(crate) side: Side,
-    pub(crate) window: Mutex<Window>,
+    window: Mutex<Window>,
+    /// What our index in shared memory says, where the other process cannot change it. Stored under the window's lock
+    /// and before the index: who has seen what the other end made of the index, sees this too.
+    pub(crate) edge: AtomicU64,
     /// Our own copy of what we did to `state`: the other process cannot take it back.
     verdict: AtomicU32,
     /// Our own copy of the note we left.
@@ -36,9 +39,8 @@ pub(crate) struct End {
 }
 
 /// Slots that this end holds, from `edge` on. How many it has taken so far it counts itself.
-pub(crate) struct Window {
-    /// What this end's index in shared memory says.
-    pub(crate) edge: u64,
+struct Window {
+    edge: u64,
     /// Which of the slots are done although one before them is not.
     done: Box<[bool]>,
 }
@@ -64,6 +66,7 @@ impl End {
                 edge: 0,
                 done: vec![false; slots].into(),
             }),
+            edge: AtomicU64::new(0),
             segment,
             name,
             side,
@@ -116,16 +119,19 @@ impl End {
         what: &'static str,
         ready: impl Fn() -> bool,
     ) -> Result<(), Error> {
-        let started = Instant::now();
-        if until.is_some_and(|until| started >= until) {
+        if until.is_some_and(|until| Instant::now() >= until) {
             return Err(Error::TimedOut {
                 ring: self.ring(),
                 what,
             });
         }
+        if spinner.glance(&ready) {
+            return Ok(());
+        }
+        let started = Instant::now();
         if !spinner.spin(started, until, &ready) {
             self.own_bell().sleep_unless(&ready, until);
-            spinner.learn(started);
+            spinner.learn(started.elapsed());
         }
         Ok(())
     }
@@ -140,6 +146,7 @@ impl End {
 
     fn finish_in(&self, window: &mut Window, sequence: u64) {
         if let Some(edge) = window.finish(sequence) {
+            self.edge.store(edge, Ordering::Relaxed);
             // Release: pairs with the Acquire of the other end; what we did to the slot is done.
             self.own_index().store(edge, Ordering::Release);
         }

@@ -53,6 +53,15 @@ impl Spinner {
         self.mode = mode;
     }
 
+    /// Looks a few times without a reading of the clock, which costs more than the looks.
+    pub(crate) fn glance(&mut self, ready: &impl Fn() -> bool) -> bool {
+        let seen = self.several_cpus && self.mode != Spin::Never && look(ready);
+        if seen {
+            self.learn(Duration::ZERO);
+        }
+        seen
+    }
+
     /// Looks until `ready` or until spinning does not pay any more; says whether it was `ready`.
     pub(crate) fn spin(
         &mut self,
@@ -65,14 +74,12 @@ impl Spinner {
             return false;
         }
         loop {
-            for _ in 0..LOOKS {
-                if ready() {
-                    self.learn(started);
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
+            let seen = look(ready);
             let now = Instant::now();
+            if seen {
+                self.learn(now - started);
+                return true;
+            }
             if now - started >= limit || until.is_some_and(|until| now >= until) {
                 return false;
             }
@@ -80,9 +87,9 @@ impl Spinner {
     }
 
     /// Counts a wait that is over, slept through or not.
-    pub(crate) fn learn(&mut self, started: Instant) {
+    pub(crate) fn learn(&mut self, waited: Duration) {
         if self.mode == Spin::Adaptive && self.several_cpus {
-            let waited = started.elapsed().min(COUNTED).as_nanos() as u64;
+            let waited = waited.min(COUNTED).as_nanos() as u64;
             self.usual = self.usual - self.usual / 8 + waited / 8;
         }
     }
@@ -114,6 +121,16 @@ impl Spinner {
     }
 }
 
+fn look(ready: &impl Fn() -> bool) -> bool {
+    for _ in 0..LOOKS {
+        if ready() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,9 +155,8 @@ mod tests {
     #[test]
     fn long_waits_teach_it_to_sleep_at_once_but_for_a_rare_probe() {
         let mut spinner = spinner(Spin::Adaptive, true);
-        let long_ago = Instant::now() - Duration::from_secs(1);
         for _ in 0..64 {
-            spinner.learn(long_ago);
+            spinner.learn(Duration::from_secs(1));
         }
         let limits: Vec<_> = (0..1600).map(|_| spinner.limit()).collect();
         let probes = limits.iter().filter(|limit| **limit == LONGEST).count();

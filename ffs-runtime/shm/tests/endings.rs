@@ -296,7 +296,7 @@ fn a_ring_that_cannot_be_is_refused_with_the_number_that_is_wrong() {
     });
     assert_eq!(
         small,
-        "slot_bytes is 128, expected a multiple of 64, at least 2560"
+        "slot_bytes is 128, expected a multiple of 64, at least 2496"
     );
     let large = refused(RingSpec {
         slot_bytes: u64::MAX,

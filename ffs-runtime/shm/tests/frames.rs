@@ -88,20 +88,20 @@ fn a_frame_that_does_not_fit_names_ring_tensor_bytes_and_slot_and_hurts_nobody_e
 
     let error = producer.reserve(&layout, soon()).unwrap_err().to_string();
     let expected = format!(
-        "ring {}: tensor 1 of 16384 bytes does not fit; a slot of 8192 bytes has 5568 left for it",
+        "ring {}: tensor 1 of 16384 bytes does not fit; a slot of 8192 bytes has 5632 left for it",
         producer.handle().name()
     );
     assert_eq!(error, expected);
 
     let mut frame = producer.reserve(&bytes(2, 5000), soon()).unwrap();
-    let error = frame.set_json(&[b' '; 633]).unwrap_err().to_string();
+    let error = frame.set_json(&[b' '; 697]).unwrap_err().to_string();
     assert!(
-        error.contains("633 bytes of JSON do not fit; a slot of 8192 bytes has 632 left"),
+        error.contains("697 bytes of JSON do not fit; a slot of 8192 bytes has 696 left"),
         "{error}"
     );
-    frame.set_json(&[b' '; 632]).unwrap();
+    frame.set_json(&[b' '; 696]).unwrap();
     frame.commit().unwrap();
-    assert_eq!(consumer.recv(soon()).unwrap().json(), [b' '; 632]);
+    assert_eq!(consumer.recv(soon()).unwrap().json(), [b' '; 696]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ const SPEC: RingSpec = RingSpec {
 };
 const FILE: u64 = 4096 + 4 * 8192;
 /// Where the parts lie that mean something.
-const PLACES: [Range<u64>; 5] = [0..64, 128..136, 256..264, 384..1040, 4096..4096 + 2560];
+const PLACES: [Range<u64>; 5] = [0..64, 128..136, 256..264, 384..1040, 4096..4096 + 2496];
 
 /// One thing that the other process writes.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Scribble {
 /// Numbers near those that are checked, or any.
 fn number() -> impl Strategy<Value = Vec<u8>> {
     let edges: Vec<u64> = [
-        0, 1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 63, 64, 2559, 2560, 4096, 8192, FILE,
+        0, 1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 63, 64, 2495, 2496, 4096, 8192, FILE,
     ]
     .into_iter()
     .chain([

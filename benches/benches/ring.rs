@@ -1,0 +1,347 @@
+//! Rings beside what bounds them, in one run: a round trip beside a bare futex ping-pong between the same two
+//! processes, a frame that is copied in beside one `memcpy`, a frame that is produced in place beside a small one.
+//!
+//! `cargo bench -p benches --bench ring`. Criterion measures each; the table at the end takes the two of a pair
+//! alternately, so that a busy machine hurts both alike.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on panics")]
+
+use criterion::{BenchmarkId, Criterion};
+use shm::baseline::{PingPong, Wait};
+use shm::{Consumer, Dtype, Error, FrameLayout, Kind, Producer, RingSpec, Spin, TensorLayout};
+use std::hint::black_box;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+/// Flag of a frame: send the tensor back. Without a flag a frame of 8 bytes comes back.
+const ECHO: u32 = 1;
+/// Flag of a frame: leave the ring for as many bare round trips as its tensor says.
+const BARE: u32 = 2;
+/// Round trips of one kind before those of the other kind have their turn.
+const BATCH: u64 = 50;
+/// Slots of a ring, and destinations that `memcpy` goes round.
+const SLOTS: u32 = 2;
+/// How both processes wait, in rings and without. `spinning` is long enough that the other end is found awake.
+const HOW: [(&str, Spin, Wait); 3] = [
+    ("asleep", Spin::Never, Wait::Futex),
+    ("spinning", Spin::UpTo(Duration::from_millis(5)), Wait::Watch),
+    ("adaptive", Spin::Adaptive, Wait::Futex),
+];
+
+fn main() {
+    if let Ok(arguments) = std::env::var("RING_BENCH") {
+        return answer(&arguments);
+    }
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let mut table = Table::default();
+    for how in ["asleep", "spinning"] {
+        round_trips(&mut criterion, &mut table, how);
+    }
+    for bytes in [MIB, 16 * MIB, 64 * MIB] {
+        copied_in(&mut criterion, &mut table, bytes);
+    }
+    for bytes in [MIB, 16 * MIB, 64 * MIB] {
+        in_place(&mut criterion, &mut table, bytes);
+    }
+    criterion.final_summary();
+    table.print();
+}
+
+/// Small frames to the other process and back, beside numbers that go the same way without a ring.
+fn round_trips(criterion: &mut Criterion, table: &mut Table, how: &str) {
+    let (_, _, wait) = how_named(how);
+    let mut peer = Peer::start(4 * KIB, how);
+    let mut group = criterion.benchmark_group(format!("round trip, {how}"));
+    group.bench_function("bare", |b| {
+        b.iter_custom(|count| peer.bare(count, wait, &mut Vec::new()))
+    });
+    for bytes in [64, 4 * KIB] {
+        let data = vec![7; bytes as usize];
+        group.bench_function(BenchmarkId::new("ring", size(bytes)), |b| {
+            b.iter_custom(|count| times(count, || peer.round_trip(&data)).iter().sum());
+        });
+    }
+    group.finish();
+    for bytes in [64, 4 * KIB] {
+        let data = vec![7; bytes as usize];
+        let (mut bare, mut ring) = (Vec::new(), Vec::new());
+        for _ in 0..400 {
+            peer.bare(BATCH, wait, &mut bare);
+            ring.extend(times(BATCH, || peer.round_trip(&data)));
+        }
+        let name = format!(
+            "round trip, {how}, {} copied in on both sides / bare",
+            size(bytes)
+        );
+        table.add(name, bare, ring);
+    }
+}
+
+/// Reserve, copy, commit; beside one copy of as many bytes into private memory that goes round in the same way.
+fn copied_in(criterion: &mut Criterion, table: &mut Table, bytes: u64) {
+    let mut peer = Peer::start(bytes, "adaptive");
+    let source = vec![7; bytes as usize];
+    let mut targets = vec![vec![1; bytes as usize]; SLOTS as usize];
+    let mut next = 0;
+    let mut memcpy = || {
+        next = (next + 1) % targets.len();
+        let before = Instant::now();
+        targets[next].copy_from_slice(black_box(&source));
+        black_box(&targets[next]);
+        before.elapsed()
+    };
+    let mut group = criterion.benchmark_group("copied in");
+    group.sample_size(20);
+    group.bench_function(BenchmarkId::new("memcpy", size(bytes)), |b| {
+        b.iter_custom(|count| times(count, &mut memcpy).iter().sum());
+    });
+    group.bench_function(BenchmarkId::new("ring", size(bytes)), |b| {
+        b.iter_custom(|count| times(count, || peer.copy_in(&source)).iter().sum());
+    });
+    group.finish();
+    let rounds = (4 * 1024 * MIB / bytes).min(1000);
+    let copies = (0..rounds).map(|round| match round % 2 {
+        0 => (memcpy(), peer.copy_in(&source)),
+        _ => {
+            let ours = peer.copy_in(&source); // whoever comes second is closer to the end of its time slice
+            (memcpy(), ours)
+        }
+    });
+    let (bound, ours) = copies.unzip();
+    table.add(format!("{} copied in / memcpy", size(bytes)), bound, ours);
+}
+
+/// A round trip of a frame whose producer writes its first and last byte only, beside one of 4 KiB.
+fn in_place(criterion: &mut Criterion, table: &mut Table, bytes: u64) {
+    let mut peer = Peer::start(bytes, "spinning");
+    let mut group = criterion.benchmark_group("produced in place");
+    for bytes in [4 * KIB, bytes] {
+        group.bench_function(BenchmarkId::new("ring", size(bytes)), |b| {
+            b.iter_custom(|count| times(count, || peer.in_place(bytes)).iter().sum());
+        });
+    }
+    group.finish();
+    let (mut small, mut large) = (Vec::new(), Vec::new());
+    for _ in 0..400 {
+        small.extend(times(BATCH, || peer.in_place(4 * KIB)));
+        large.extend(times(BATCH, || peer.in_place(bytes)));
+    }
+    table.add(format!("{} produced in place / 4 KiB", size(bytes)), small, large);
+}
+
+/// The other process, which is this program again: a ring to it, a ring back, and two words without a ring.
+struct Peer {
+    there: Producer,
+    back: Consumer,
+    words: PingPong,
+    number: u32,
+    child: Child,
+}
+
+impl Peer {
+    fn start(bytes: u64, how: &str) -> Self {
+        let (_, spin, _) = how_named(how);
+        let [there, back, words] = ["there", "back", "words"].map(path);
+        let mut producer = Producer::create(&there, &spec(bytes)).unwrap();
+        let pair = PingPong::create(&words).unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .env(
+                "RING_BENCH",
+                [&there, &back, &words, &bytes.to_string()]
+                    .map(String::as_str)
+                    .join(","),
+            )
+            .env("RING_BENCH_SPIN", how)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut consumer = Consumer::open(&back, 1, soon()).unwrap();
+        producer.set_spin(spin);
+        consumer.set_spin(spin);
+        let mut peer = Self {
+            there: producer,
+            back: consumer,
+            words: pair,
+            number: 0,
+            child,
+        };
+        let source = vec![1; bytes as usize];
+        for _ in 0..2 * SLOTS {
+            peer.copy_in(&source); // every page is there before anything is measured
+        }
+        peer
+    }
+
+    fn round_trip(&mut self, data: &[u8]) -> Duration {
+        let before = Instant::now();
+        let mut frame = self
+            .there
+            .reserve(&layout(data.len() as u64, ECHO), None)
+            .unwrap();
+        frame.tensor_mut(0).unwrap().copy_from_slice(data);
+        frame.commit().unwrap();
+        let frame = self.back.recv(None).unwrap();
+        black_box(frame.tensor(0).unwrap());
+        drop(frame);
+        before.elapsed()
+    }
+
+    fn bare(&mut self, count: u64, wait: Wait, into: &mut Vec<Duration>) -> Duration {
+        let mut frame = self.there.reserve(&layout(8, BARE), None).unwrap();
+        frame.tensor_mut(0).unwrap().copy_from_slice(&count.to_le_bytes());
+        frame.commit().unwrap();
+        let times = times(count, || {
+            self.number = self.number.wrapping_add(1);
+            let before = Instant::now();
+            self.words.ping(self.number, wait);
+            before.elapsed()
+        });
+        into.extend(&times);
+        times.iter().sum()
+    }
+
+    fn copy_in(&mut self, data: &[u8]) -> Duration {
+        let before = Instant::now();
+        let mut frame = self.there.reserve(&layout(data.len() as u64, 0), None).unwrap();
+        frame.tensor_mut(0).unwrap().copy_from_slice(black_box(data));
+        frame.commit().unwrap();
+        let took = before.elapsed();
+        self.back.recv(None).unwrap();
+        took
+    }
+
+    fn in_place(&mut self, bytes: u64) -> Duration {
+        let before = Instant::now();
+        let mut frame = self.there.reserve(&layout(bytes, 0), None).unwrap();
+        let tensor = frame.tensor_mut(0).unwrap();
+        (tensor[0], tensor[bytes as usize - 1]) = (3, 4);
+        frame.commit().unwrap();
+        self.back.recv(None).unwrap();
+        before.elapsed()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.there.handle().close(); // the other process ends
+        self.child.wait().unwrap();
+    }
+}
+
+/// The other process: answers until the ring is closed.
+fn answer(arguments: &str) {
+    let [there, back, words, bytes] = arguments.split(',').collect::<Vec<_>>()[..] else {
+        panic!("not what the other process needs: {arguments}");
+    };
+    let (_, spin, wait) = how_named(&std::env::var("RING_BENCH_SPIN").unwrap());
+    let mut producer = Producer::create(back, &spec(bytes.parse().unwrap())).unwrap();
+    let mut consumer = Consumer::open(there, 1, soon()).unwrap();
+    let words = PingPong::open(words).unwrap().unwrap();
+    producer.set_spin(spin);
+    consumer.set_spin(spin);
+    let mut number = 0;
+    loop {
+        let frame = match consumer.recv(None) {
+            Ok(frame) => frame,
+            Err(Error::Closed { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let data = frame.tensor(0).unwrap();
+        match frame.flags() {
+            ECHO => {
+                let mut reply = producer.reserve(&layout(data.len() as u64, 0), None).unwrap();
+                reply.tensor_mut(0).unwrap().copy_from_slice(data);
+                reply.commit().unwrap();
+            }
+            BARE => {
+                let count = u64::from_le_bytes(data.try_into().unwrap());
+                drop(frame);
+                (0..count).for_each(|_| number = words.pong(number, wait));
+            }
+            _ => {
+                black_box((data[0], data[data.len() - 1]));
+                producer.reserve(&layout(8, 0), None).unwrap().commit().unwrap();
+            }
+        }
+    }
+}
+
+/// Pairs that were measured alternately, each sorted.
+#[derive(Default)]
+struct Table(Vec<(String, Vec<Duration>, Vec<Duration>)>);
+
+impl Table {
+    fn add(&mut self, name: String, mut bound: Vec<Duration>, mut ours: Vec<Duration>) {
+        bound.sort_unstable();
+        ours.sort_unstable();
+        self.0.push((name, bound, ours));
+    }
+
+    /// The median, and the tenth percentile, which a busy machine hurts less.
+    fn print(&self) {
+        println!("\n{:50} {:>36} {:>36}", "", "median", "tenth percentile");
+        println!(
+            "{:50} {:>14} {:>14}   ratio {:>14} {:>14}   ratio",
+            "", "bound", "ring", "bound", "ring"
+        );
+        for (name, bound, ours) in &self.0 {
+            print!("{name:50}");
+            for part in [2, 10] {
+                let (bound, ours) = (bound[bound.len() / part], ours[ours.len() / part]);
+                let ratio = ours.as_secs_f64() / bound.as_secs_f64();
+                print!(
+                    " {:>11.2} µs {:>11.2} µs {ratio:>7.2}",
+                    micros(bound),
+                    micros(ours)
+                );
+            }
+            println!();
+        }
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn times(count: u64, mut once: impl FnMut() -> Duration) -> Vec<Duration> {
+    (0..count).map(|_| once()).collect()
+}
+
+fn how_named(name: &str) -> (&'static str, Spin, Wait) {
+    HOW.into_iter().find(|(how, ..)| *how == name).unwrap()
+}
+
+fn spec(bytes: u64) -> RingSpec {
+    RingSpec {
+        slots: SLOTS,
+        slot_bytes: layout(bytes, 0).slot_bytes(0),
+        epoch: 1,
+    }
+}
+
+fn layout(bytes: u64, flags: u32) -> FrameLayout {
+    let tensor = TensorLayout::new(Dtype::Uint8, &[bytes]).unwrap();
+    FrameLayout::new(Kind::Tensors, 1).flags(flags).tensor(tensor)
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        MIB.. => format!("{} MiB", bytes / MIB),
+        KIB.. => format!("{} KiB", bytes / KIB),
+        _ => format!("{bytes} B"),
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/dev/shm/ffs-bench-{}-{name}", std::process::id())
+}
+
+fn soon() -> Option<Instant> {
+    Some(Instant::now() + Duration::from_secs(60))
+}
