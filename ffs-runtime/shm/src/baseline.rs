@@ -21,6 +21,8 @@ pub struct PingPong {
 pub enum Wait {
     /// One system call to wake, one to sleep.
     Futex,
+    /// One system call to wake, in case the other sleeps; it spins instead.
+    SpinningFutex,
     /// No system call, both CPUs busy.
     Watch,
 }
@@ -89,7 +91,7 @@ impl std::fmt::Debug for PingPong {
 
 fn say(word: &Lines<AtomicU32>, number: u32, wait: Wait) {
     word.0.store(number, Ordering::Release); // pairs with the Acquire in `hear`
-    if wait == Wait::Futex {
+    if wait != Wait::Watch {
         futex::wake(&word.0);
     }
 }
@@ -102,7 +104,7 @@ fn hear(word: &Lines<AtomicU32>, wait: Wait, heard: impl Fn(u32) -> bool) -> u32
         }
         match wait {
             Wait::Futex => futex::wait(&word.0, found, None),
-            Wait::Watch => std::hint::spin_loop(),
+            Wait::SpinningFutex | Wait::Watch => std::hint::spin_loop(),
         }
     }
 }
