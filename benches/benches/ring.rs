@@ -24,7 +24,7 @@ const BATCH: u64 = 50;
 /// Slots of a ring, and destinations that `memcpy` goes round.
 const SLOTS: u32 = 2;
 /// Long enough that the other end is found awake.
-const AWAKE: Spin = Spin::UpTo(Duration::from_millis(5));
+const AWAKE: Spin = Spin::UpTo(Duration::from_micros(200));
 /// How both processes wait, in rings and without.
 const HOW: [(&str, Spin, Wait); 3] = [
     ("asleep", Spin::Never, Wait::Futex),

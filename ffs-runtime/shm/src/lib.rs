@@ -83,7 +83,9 @@
 #[cfg(all(feature = "baseline", not(loom)))]
 pub mod baseline;
 mod producer;
+mod reservation;
 mod consumer;
+mod delivery;
 mod ring;
 #[cfg(loom)]
 mod model;
@@ -91,6 +93,7 @@ mod model;
 mod segment;
 mod name;
 mod header;
+mod layout;
 mod frame;
 mod tensor;
 mod futex;
@@ -100,12 +103,15 @@ mod error;
 mod dtype;
 mod sync;
 
-pub use consumer::{Consumer, Frame};
+pub use consumer::Consumer;
+pub use delivery::Frame;
 pub use dtype::Dtype;
 pub use error::{Error, Fault, LayoutError, Poison, Reason, Side};
-pub use frame::{ALIGN, FrameLayout, Kind, MAX_TENSORS};
+pub use frame::{ALIGN, Kind, MAX_TENSORS};
 pub use header::{ABI_VERSION, MAX_SLOTS};
-pub use producer::{FrameMut, Producer, RingSpec};
+pub use layout::FrameLayout;
+pub use producer::{Producer, RingSpec};
+pub use reservation::FrameMut;
 pub use ring::Handle;
 pub use spin::Spin;
 pub use tensor::{MAX_DIMS, TensorLayout};
