@@ -18,7 +18,6 @@ use proto::whisk::instance::InvokerId;
 use proto::whisk::ping::PingMessage;
 use scheduler::scheduler::Scheduler;
 use scheduler::{Event, Instant};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -96,7 +95,7 @@ impl Daemon {
         id.displayed_name = settings.identity.displayed_name.clone();
         let work = TaskTracker::new();
         let completer = Arc::new(Completer {
-            acks: Acks::new(Arc::clone(&edges.bus), settings.topic_prefix.clone(), id.clone()),
+            acks: Acks::new(Arc::clone(&edges.bus), settings.topics.prefix.clone(), id.clone()),
             store: Arc::clone(&edges.store),
             tasks: work.clone(),
         });
@@ -144,7 +143,7 @@ impl Daemon {
         let (presence, presence_tasks) = (CancellationToken::new(), TaskTracker::new());
         let health = Health::new(
             Arc::clone(&edges.bus),
-            format!("{}health", settings.topic_prefix),
+            format!("{}health", settings.topics.prefix),
             |on| serde_json::to_vec(&PingMessage::new(id.clone(), on)).expect("a ping is JSON"),
         );
         presence_tasks.spawn(health.run(enabled_now, presence.clone()));
@@ -200,24 +199,15 @@ impl Daemon {
     }
 }
 
-/// Topic `invokerN` with the original's settings (K-02 … K-07).
+/// Topic `invokerN` (K-02 … K-07).
 fn activation_topic(settings: &Settings) -> TopicSpec {
-    let config = [
-        ("segment.bytes", "536870912".to_owned()),
-        ("retention.bytes", "1073741824".to_owned()),
-        ("retention.ms", "172800000".to_owned()),
-        (
-            "max.message.bytes",
-            settings.payload.largest_message().0.to_string(),
-        ),
-    ];
+    let mut config = settings.topics.config.clone();
+    let largest = settings.payload.largest_message().0.to_string();
+    config.insert("max.message.bytes".to_owned(), largest);
     TopicSpec {
         name: settings.activation_topic(),
-        partitions: 1,
-        replication: 1,
-        config: config
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect::<BTreeMap<_, _>>(),
+        partitions: settings.topics.partitions,
+        replication: settings.topics.replication,
+        config,
     }
 }

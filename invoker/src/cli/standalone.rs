@@ -4,7 +4,10 @@
 use super::Simulation;
 use crate::admin;
 use crate::bus::embedded::EmbeddedBus;
-use crate::config::{Identity, PayloadLimits, PipelineSettings, PoolSettings, Settings};
+use crate::config::{
+    Identity, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings, RecordSettings, Settings,
+    TopicSettings,
+};
 use crate::container::process::{ProcessConfig, ProcessEngine};
 use crate::daemon::{Daemon, Edges};
 use crate::gpu::simulated::Host;
@@ -192,7 +195,10 @@ fn settings(
             layers: run.layers(),
         },
         runtimes: Runtimes::built_in(),
-        topic_prefix: String::new(),
+        topics: TopicSettings::default(),
+        records: RecordSettings::default(),
+        parameter_keys: ParameterKeys::default(),
+        blacklist_interval: Duration::from_secs(300),
         api_host: format!("http://{}", arguments.listen),
         state_dir: state.to_owned(),
         grace: GRACE,

@@ -6,6 +6,7 @@ pub mod size;
 use crate::runtimes::Runtimes;
 use proto::unit::Bytes;
 use proto::whisk::limits::{SystemLimits, UserLimits};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,8 +23,12 @@ pub struct Settings {
     pub pool: PoolSettings,
     pub pipelines: PipelineSettings,
     pub runtimes: Runtimes,
-    /// Prefix of the topics `invokerN`, `completedC` and `health`.
-    pub topic_prefix: String,
+    pub topics: TopicSettings,
+    pub records: RecordSettings,
+    /// Keys of encrypted parameters (D-36).
+    pub parameter_keys: ParameterKeys,
+    /// Between two looks for blocked namespaces (N-02).
+    pub blacklist_interval: Duration,
     /// `__OW_API_HOST` of every container.
     pub api_host: String,
     /// What must survive a restart: DAGs, profiles, rankings.
@@ -63,6 +68,73 @@ impl PayloadLimits {
     /// Largest message on `invokerN` and `completedC` (K-03).
     pub fn largest_message(&self) -> Bytes {
         Bytes(self.max.0 + self.overhead.0)
+    }
+}
+
+/// `whisk.kafka.topics`, `whisk.kafka.replication-factor` and `whisk.user-events`.
+#[derive(Clone, Debug)]
+pub struct TopicSettings {
+    /// Prefix of the topics `invokerN`, `completedC` and `health` (K-01).
+    pub prefix: String,
+    /// Topic of user events, whole; none: there are none (N-10, P-44).
+    pub events: Option<String>,
+    pub partitions: i32,
+    pub replication: i32,
+    /// Kafka's settings of `invokerN`, with dots, but for `max.message.bytes` (K-04, P-42).
+    pub config: BTreeMap<String, String>,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        let config = [
+            ("segment.bytes", "536870912"),
+            ("retention.bytes", "1073741824"),
+            ("retention.ms", "172800000"),
+        ];
+        Self {
+            prefix: String::new(),
+            events: None,
+            partitions: 1,
+            replication: 1,
+            config: config
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        }
+    }
+}
+
+/// Which activations have a record: `whisk.activation` (D-48, D-49).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecordSettings {
+    pub blocking: RecordLevel,
+    pub non_blocking: RecordLevel,
+    /// Whether a line says so where none is kept.
+    pub unstored_logs: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecordLevel {
+    #[default]
+    Always,
+    /// Status other than 0.
+    Failures,
+    /// Status 2 or 3.
+    FailuresNotApplicationErrors,
+}
+
+/// `whisk.parameter-storage.aes-128` and `.aes-256`.
+#[derive(Clone, Copy, Default)]
+pub struct ParameterKeys {
+    pub aes_128: Option<[u8; 16]>,
+    pub aes_256: Option<[u8; 32]>,
+}
+
+impl std::fmt::Debug for ParameterKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ParameterKeys")
+            .field("aes_128", &self.aes_128.is_some())
+            .field("aes_256", &self.aes_256.is_some())
+            .finish()
     }
 }
 
@@ -107,6 +179,6 @@ impl Settings {
 
     /// `invokerN`, with the prefix.
     pub fn activation_topic(&self) -> String {
-        format!("{}invoker{}", self.topic_prefix, self.identity.id)
+        format!("{}invoker{}", self.topics.prefix, self.identity.id)
     }
 }

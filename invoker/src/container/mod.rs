@@ -3,6 +3,7 @@
 //! An engine starts what it is told to start and says how it ended. Which container runs what is
 //! decided elsewhere.
 
+pub mod docker;
 pub mod process;
 pub mod action_proxy;
 pub mod logs;

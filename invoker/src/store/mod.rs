@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub mod couchdb;
 pub mod embedded;
 
 /// OpenWhisk's three databases.

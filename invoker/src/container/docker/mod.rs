@@ -1,0 +1,5 @@
+//! Docker, by way of its socket.
+
+mod settings;
+
+pub use self::settings::{DockerSettings, Timeouts};
