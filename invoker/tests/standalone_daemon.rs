@@ -4,7 +4,6 @@
 
 mod support;
 
-use hyper::Method;
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -86,10 +85,7 @@ async fn later_requests_reuse_the_instance_and_have_their_own_logs() {
         assert_eq!(activation["response"]["result"], json!({ "y": 2 * x + 1 }));
         assert_eq!(note(activation, "ffs")["plan"], note(&first, "ffs")["plan"]);
         let id = activation["activationId"].as_str().unwrap();
-        let logs = daemon
-            .call(Method::GET, &format!("/activations/{id}/logs"), &Value::Null)
-            .await
-            .ok();
+        let logs = daemon.logs(id).await;
         let logs = logs["logs"].as_array().unwrap();
         assert!(
             logs.len() == 1

@@ -3,14 +3,18 @@
 use super::http::{self, Reply};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// How long a record may trail the answer on a busy machine.
+const RECORD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -101,6 +105,19 @@ impl Daemon {
             body.to_string(),
         );
         http::send(self.address, request).await
+    }
+
+    /// Logs of an activation that has ended. Its record trails the answer (D-45), so it is waited for.
+    pub(crate) async fn logs(&self, id: &str) -> Value {
+        let path = format!("/activations/{id}/logs");
+        let begun = Instant::now();
+        loop {
+            let reply = self.call(Method::GET, &path, &Value::Null).await;
+            if reply.status != StatusCode::NOT_FOUND || begun.elapsed() > RECORD_PATIENCE {
+                return reply.ok();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A page beside the API.
