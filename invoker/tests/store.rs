@@ -77,7 +77,7 @@ async fn the_embedded_store_remembers_documents_and_attachments() {
     assert_eq!(read.revision, second);
     assert_eq!(
         store
-            .attachment(Database::Entity, "guest/a", "code")
+            .attachment(Database::Entity, "guest/a", None, "code")
             .await
             .unwrap()
             .unwrap(),

@@ -226,7 +226,11 @@ impl Resolver {
                 Unresolved::not_fetched(format!("inline attachment is not base64: {error}"))
             })?,
             Place::Document(name) => {
-                let bytes = self.store.attachment(Database::Entity, &action.id, name).await;
+                let revision = action.rev.as_deref();
+                let bytes = self
+                    .store
+                    .attachment(Database::Entity, &action.id, revision, name)
+                    .await;
                 bytes
                     .map_err(|error| Unresolved::not_fetched(chain(&error)))?
                     .ok_or_else(Unresolved::not_found)?

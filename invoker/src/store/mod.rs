@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 pub mod couchdb;
 pub mod embedded;
@@ -65,12 +66,31 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    /// Trying again will not help: it is too large, or not what the store takes.
+    #[error("document {id} cannot be {operation}: {reason}")]
+    Refused {
+        operation: &'static str,
+        id: String,
+        reason: String,
+    },
     #[error("the documents of namespace {namespace} could not be listed")]
     List {
         namespace: String,
         #[source]
         source: Cause,
     },
+    #[error("the blocked namespaces could not be read")]
+    Blocked {
+        #[source]
+        source: Cause,
+    },
+}
+
+impl Error {
+    /// Whether the same request can never succeed; anything else is worth another try later.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::Refused { .. })
+    }
 }
 
 /// The client library's own error, or a sentence.
@@ -109,7 +129,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// `Conflict` when `revision` is not the current one.
     async fn delete(&self, database: Database, id: &str, revision: &str) -> Result<(), Error>;
 
-    async fn attachment(&self, database: Database, id: &str, name: &str) -> Result<Option<Vec<u8>>, Error>;
+    /// The bytes of an attachment; none if there is no such attachment or document. `revision` as in
+    /// [`Self::get`].
+    async fn attachment(
+        &self,
+        database: Database,
+        id: &str,
+        revision: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, Error>;
 
     /// Adds an attachment to an existing document, and returns the document's new revision.
     ///
@@ -129,6 +157,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// How many documents there are beyond the first `skip`; `limit` does not matter.
     async fn count(&self, database: Database, query: &Query) -> Result<usize, Error>;
+
+    /// Namespaces of which nothing is run (N-01).
+    async fn blocked_namespaces(&self) -> Result<BTreeSet<String>, Error>;
 
     /// Leaves nothing unwritten, or gives up after `grace`.
     async fn close(&self, grace: std::time::Duration);

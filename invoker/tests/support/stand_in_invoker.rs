@@ -134,7 +134,7 @@ async fn code(store: &dyn Store, action: &ActionDocument) -> String {
                 Place::Name(text) => base64::engine::general_purpose::URL_SAFE.decode(text).unwrap(),
                 Place::Document(name) => {
                     let bytes = store
-                        .attachment(Database::Entity, &action.id, name)
+                        .attachment(Database::Entity, &action.id, None, name)
                         .await
                         .unwrap();
                     bytes.expect("the attachment is there")

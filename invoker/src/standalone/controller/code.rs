@@ -69,7 +69,7 @@ pub(super) async fn detach(store: &dyn Store, action: &ActionDocument) -> Result
     };
     let bytes = match attachment.place() {
         Place::Name(text) => URL_SAFE.decode(text).ok(),
-        Place::Document(name) => store.attachment(Database::Entity, &action.id, name).await?,
+        Place::Document(name) => store.attachment(Database::Entity, &action.id, None, name).await?,
         Place::Store { .. } => None,
     };
     let binary = action.exec.is_binary();

@@ -8,6 +8,7 @@ use super::{Cause, Database, Document, Error, Query, Store};
 use crate::group_commit::{Durability, GroupCommit};
 use async_trait::async_trait;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +122,13 @@ impl Store for EmbeddedStore {
         written(id, Some(revision), outcome).map(drop)
     }
 
-    async fn attachment(&self, database: Database, id: &str, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    async fn attachment(
+        &self,
+        database: Database,
+        id: &str,
+        _revision: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
         let (key, attachment) = (id.to_owned(), name.to_owned());
         let found = self
             .look(move |t| tables::attachment(t, database, &key, &attachment))
@@ -165,6 +172,11 @@ impl Store for EmbeddedStore {
             namespace: query.namespace.clone(),
             source,
         })
+    }
+
+    /// None: nothing here blocks anyone.
+    async fn blocked_namespaces(&self) -> Result<BTreeSet<String>, Error> {
+        Ok(BTreeSet::new())
     }
 
     async fn close(&self, grace: Duration) {
