@@ -5,8 +5,8 @@ use super::Simulation;
 use crate::admin;
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::{
-    Identity, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings, RecordSettings, Settings,
-    TopicSettings,
+    Identity, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings, RecordSettings,
+    Settings, TopicSettings,
 };
 use crate::container::process::{ProcessConfig, ProcessEngine};
 use crate::daemon::{Daemon, Edges};
@@ -175,7 +175,7 @@ fn settings(
         identity: Identity {
             id: 0,
             unique_name: Some("standalone".to_owned()),
-            displayed_name: None,
+            ..Identity::default()
         },
         user_memory: budget,
         limits: SystemLimits {
@@ -198,6 +198,11 @@ fn settings(
         topics: TopicSettings::default(),
         records: RecordSettings::default(),
         parameter_keys: ParameterKeys::default(),
+        metrics: MetricsSettings {
+            exposed: true,
+            tags: true,
+            logs: false,
+        },
         blacklist_interval: Duration::from_secs(300),
         api_host: format!("http://{}", arguments.listen),
         state_dir: state.to_owned(),

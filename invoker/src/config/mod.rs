@@ -1,10 +1,14 @@
 //! Every setting, typed, with its default. Read once, before anything is connected, and passed on
 //! as values; no module reads the environment.
 
+pub mod operations;
 pub mod size;
+
+pub use operations::{AdminSettings, HttpsSettings, MetricsSettings};
 
 use crate::runtimes::Runtimes;
 use proto::unit::Bytes;
+use proto::whisk::instance::InvokerId;
 use proto::whisk::limits::{SystemLimits, UserLimits};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +31,7 @@ pub struct Settings {
     pub records: RecordSettings,
     /// Keys of encrypted parameters (D-36).
     pub parameter_keys: ParameterKeys,
+    pub metrics: MetricsSettings,
     /// Between two looks for blocked namespaces (N-02).
     pub blacklist_interval: Duration,
     /// `__OW_API_HOST` of every container.
@@ -43,6 +48,23 @@ pub struct Identity {
     pub id: u32,
     pub unique_name: Option<String>,
     pub displayed_name: Option<String>,
+    /// `whisk.invoker.resource.tags` (P-91).
+    pub tags: Vec<String>,
+    /// `whisk.invoker.dedicated.namespaces` (P-91).
+    pub dedicated_namespaces: Vec<String>,
+}
+
+impl Identity {
+    /// What pings and acks carry (M-41).
+    pub fn invoker_id(&self, user_memory: Bytes) -> InvokerId {
+        InvokerId {
+            tags: self.tags.clone(),
+            dedicated_namespaces: self.dedicated_namespaces.clone(),
+            unique_name: self.unique_name.clone(),
+            displayed_name: self.displayed_name.clone(),
+            ..InvokerId::new(self.id, user_memory)
+        }
+    }
 }
 
 /// `whisk.activation.payload` and `serdes-overhead`.
