@@ -109,6 +109,25 @@ pub enum RemovalReason {
     ShuttingDown,
 }
 
+impl RemovalReason {
+    /// One word for counters.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Idle { .. } => "idle",
+            Self::Evicted { .. } => "evicted",
+            Self::Spoiled => "spoiled",
+            Self::InitFailed => "init_failed",
+            Self::Unreachable { .. } => "unreachable",
+            Self::PauseFailed => "pause_failed",
+            Self::ResumeFailed => "resume_failed",
+            Self::Died => "died",
+            Self::Expired { .. } => "expired",
+            Self::NotNeeded => "not_needed",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
 impl fmt::Display for RemovalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -208,7 +208,7 @@ impl Scheduler {
 
     /// Everything as it is now, for people and gauges.
     pub fn view(&self) -> View {
-        View::of(&self.memory, &self.pool, &self.pipelines)
+        View::of(&self.memory, &self.pool, &self.pipelines, self.now)
     }
 }
 

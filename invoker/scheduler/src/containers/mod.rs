@@ -574,6 +574,11 @@ impl Pool {
         self.queue.blocked()
     }
 
+    /// Activations that no container has taken, oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Job> {
+        self.queue.iter()
+    }
+
     /// Memory that the oldest waiting activation needs.
     pub(crate) fn blocked_memory(&self) -> Option<Bytes> {
         self.queue.iter().next().map(|job| job.action.memory)

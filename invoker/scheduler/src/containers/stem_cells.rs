@@ -8,6 +8,7 @@ use crate::job::{Job, Owner};
 use crate::reason::{Assigned, RemovalReason, StartReason};
 use crate::settings::{Settings, StemCell};
 use crate::step::Step;
+use crate::view::StemCellRounds;
 use crate::work::{Action, ContainerNumber};
 use proto::unit::Bytes;
 use std::time::Duration;
@@ -27,6 +28,8 @@ struct Kind {
     cold_starts: u32,
     /// Taken in this step, and to be replaced if memory allows (L-32).
     taken: u32,
+    /// Looks that found cold starts, and that found expired ones (H-32c, H-32d).
+    rounds: (u64, u64),
 }
 
 impl StemCells {
@@ -60,6 +63,7 @@ fn definitions(settings: &Settings) -> Vec<Kind> {
         of: of.clone(),
         cold_starts: 0,
         taken: 0,
+        rounds: (0, 0),
     };
     settings.stem_cells.iter().map(kind).collect()
 }
@@ -130,6 +134,7 @@ impl Pool {
         for index in 0..self.stem_cells.kinds.len() {
             let kind = &mut self.stem_cells.kinds[index];
             let cold_starts = std::mem::take(&mut kind.cold_starts);
+            kind.rounds.0 += u64::from(cold_starts > 0);
             let wanted = kind.of.wanted(cold_starts);
             let because = if wanted > kind.of.least() {
                 StartReason::StemCellDemand { cold_starts }
@@ -153,10 +158,30 @@ impl Pool {
             }
         }
         expired.sort();
-        for (since, number) in expired.into_iter().take(step.settings.stem_cell_expirations) {
+        expired.truncate(step.settings.stem_cell_expirations);
+        for index in 0..self.stem_cells.kinds.len() {
+            let of = &self.stem_cells.kinds[index].of;
+            let is_of = |number| {
+                let container: Option<&Container> = self.containers.get(number);
+                container.is_some_and(|c| c.kind.as_ref() == Some(&of.kind) && c.memory == of.memory)
+            };
+            if expired.iter().any(|(_, number)| is_of(number)) {
+                self.stem_cells.kinds[index].rounds.1 += 1;
+            }
+        }
+        for (since, number) in expired {
             let age = step.now.since(since);
             self.remove(number, RemovalReason::Expired { age }, step);
         }
+    }
+
+    pub(crate) fn stem_cell_rounds(&self) -> impl Iterator<Item = StemCellRounds> {
+        self.stem_cells.kinds.iter().map(|kind| StemCellRounds {
+            kind: kind.of.kind.clone(),
+            memory: kind.of.memory,
+            cold_starts: kind.rounds.0,
+            expired: kind.rounds.1,
+        })
     }
 
     /// Memory of the stem cells that listen.
