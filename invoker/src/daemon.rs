@@ -3,24 +3,25 @@
 use crate::activation::feed::Feed;
 use crate::activation::resolve::Resolver;
 use crate::activation::run::Runner;
+use crate::admin::Operations;
 use crate::bus::{self, Bus, TopicSpec};
 use crate::completion::{Acks, Completer};
 use crate::config::Settings;
 use crate::container::{self, ContainerEngine};
 use crate::dispatcher::{Dispatcher, Hands, Inbox, Message};
 use crate::gpu::{self, GpuInventory};
-use crate::health::Health;
+use crate::health::{self, Health, Switch};
+use crate::metrics;
 use crate::pipeline::config_layer::{self, ConfigLayers};
 use crate::pipeline::{Pipelines, name_prefix};
+use crate::readiness::Readiness;
 use crate::saved::{self, SavedState};
 use crate::store::Store;
-use proto::whisk::instance::InvokerId;
-use proto::whisk::ping::PingMessage;
 use scheduler::scheduler::Scheduler;
 use scheduler::{Event, Instant};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -61,7 +62,7 @@ pub struct Daemon {
     inbox: Inbox,
     settings: Arc<Settings>,
     edges: Edges,
-    enabled: watch::Sender<bool>,
+    operations: Operations,
     /// Ends what takes work in.
     intake: CancellationToken,
     intake_tasks: TaskTracker,
@@ -78,6 +79,7 @@ impl Daemon {
     /// # Errors
     /// Whatever keeps it from starting; nothing is left running then.
     pub async fn start(edges: Edges, settings: Settings, decide: scheduler::Settings) -> Result<Self, Error> {
+        metrics::configure(&settings.metrics);
         let settings = Arc::new(settings);
         let topic = activation_topic(&settings);
         edges.bus.ensure_topic(&topic).await?;
@@ -90,9 +92,8 @@ impl Daemon {
         let migs = edges.inventory.read()?;
         info!(slices = migs.slices.len(), source = ?migs.source, "inventory");
 
-        let mut id = InvokerId::new(settings.identity.id, settings.user_memory);
-        id.unique_name = settings.identity.unique_name.clone();
-        id.displayed_name = settings.identity.displayed_name.clone();
+        let id = settings.identity.invoker_id(settings.user_memory);
+        let (switch, readiness) = (Switch::default(), Readiness::default());
         let work = TaskTracker::new();
         let completer = Arc::new(Completer {
             acks: Acks::new(Arc::clone(&edges.bus), settings.topics.prefix.clone(), id.clone()),
@@ -111,6 +112,7 @@ impl Daemon {
             resolver: Arc::clone(&resolver),
             saved: saved.clone(),
             tasks: work.clone(),
+            readiness: readiness.clone(),
             name_prefix: name_prefix(&settings.identity),
             api_host: settings.api_host.clone(),
             runtimes: settings.runtimes.clone(),
@@ -122,10 +124,10 @@ impl Daemon {
         }
         let dispatcher = tokio::spawn(dispatcher.run());
 
-        let (enabled, enabled_now) = watch::channel(true);
         let (intake, intake_tasks) = (CancellationToken::new(), TaskTracker::new());
         let (fed, mut feeding) = mpsc::channel(1);
         let feed = Feed::new(Arc::clone(&edges.bus), topic.name, settings.peek());
+        let consuming = feed.consuming();
         intake_tasks.spawn(feed.run(fed, intake.clone()));
         let arrivals = inbox.clone();
         let resolving = work.clone();
@@ -143,16 +145,29 @@ impl Daemon {
         let (presence, presence_tasks) = (CancellationToken::new(), TaskTracker::new());
         let health = Health::new(
             Arc::clone(&edges.bus),
-            format!("{}health", settings.topics.prefix),
-            |on| serde_json::to_vec(&PingMessage::new(id.clone(), on)).expect("a ping is JSON"),
+            &settings.topics.prefix,
+            &id,
+            switch.clone(),
+            readiness.clone(),
         );
-        presence_tasks.spawn(health.run(enabled_now, presence.clone()));
+        presence_tasks.spawn(health.run(consuming, presence.clone()));
+        presence_tasks.spawn(health::watch_engine(
+            Arc::clone(&edges.engine),
+            readiness.clone(),
+            presence.clone(),
+        ));
         info!(invoker = %id, memory = %settings.user_memory, peek = settings.peek(), "started");
         Ok(Self {
+            operations: Operations {
+                id,
+                inbox: inbox.clone(),
+                switch,
+                readiness,
+                exposes_metrics: settings.metrics.exposed,
+            },
             inbox,
             settings,
             edges,
-            enabled,
             intake,
             intake_tasks,
             presence,
@@ -166,9 +181,9 @@ impl Daemon {
         &self.inbox
     }
 
-    /// Whether pings say that this invoker takes work. Disabled, it still runs what is sent (H-06).
-    pub fn enabled(&self) -> &watch::Sender<bool> {
-        &self.enabled
+    /// What operators may see and do.
+    pub fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     /// Stops in order: no new work, what runs may end, nothing is left, answers leave.

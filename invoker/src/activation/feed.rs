@@ -5,6 +5,7 @@
 //! activation is never run twice.
 
 use crate::bus::{self, Bus, Message, Subscription};
+use crate::metrics;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -31,6 +32,7 @@ pub struct Feed {
     topic: String,
     room: Arc<Semaphore>,
     batch: usize,
+    consuming: CancellationToken,
 }
 
 /// Between two tries at a broken subscription.
@@ -47,7 +49,13 @@ impl Feed {
             topic,
             room: Arc::new(Semaphore::new(batch)),
             batch,
+            consuming: CancellationToken::new(),
         }
+    }
+
+    /// Cancelled once messages are read for the first time (K-40).
+    pub fn consuming(&self) -> CancellationToken {
+        self.consuming.clone()
     }
 
     /// Reads until `stop`, whatever happens to the bus: a broken subscription is replaced.
@@ -84,6 +92,7 @@ impl Feed {
         to: &mpsc::Sender<Fed>,
         stop: &CancellationToken,
     ) -> Result<(), bus::Error> {
+        self.consuming.cancel();
         loop {
             let first = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -99,6 +108,7 @@ impl Feed {
             }
             let mut room = Some(first);
             for message in messages {
+                metrics::message_read(&self.topic, message.timestamp_ms);
                 let permit = match room.take() {
                     Some(permit) => permit,
                     None => self

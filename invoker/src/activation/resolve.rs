@@ -6,6 +6,7 @@ use super::feed::Fed;
 use super::{Executable, Job};
 use crate::completion::{Completer, Owed, record, texts};
 use crate::config::Settings;
+use crate::metrics::{self, Transaction};
 use crate::store::{Database, Store};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -88,13 +89,15 @@ impl Resolver {
             Ok(message) => message,
             Err(error) => {
                 let text = String::from_utf8_lossy(&fed.message.payload);
+                metrics::poisoned_message();
                 error!(offset = fed.message.offset, %error, %text, "an activation message cannot be read and is dropped");
                 return None;
             }
         };
         let message = Arc::new(message);
+        metrics::activation_taken_in();
         let owed = Owed::new(Arc::clone(&message), fed.room, Arc::clone(&self.completer));
-        match self.executable(&message).await {
+        match Transaction::scope(&message.transid, self.executable(&message)).await {
             Ok(executable) => {
                 self.check(Job {
                     message,
@@ -142,7 +145,10 @@ impl Resolver {
         let id = message.action.to_string();
         match &message.revision {
             Some(revision) => self.cached(&id, revision).await,
-            None => self.read(&id).await,
+            None => {
+                metrics::cache(false);
+                self.read(&id).await
+            }
         }
     }
 
@@ -176,6 +182,8 @@ impl Resolver {
         // A failed read leaves the cell empty: it is not cached. A newer document than the message
         // names is run and not cached under the older revision's name (D-02).
         let mut newer = None;
+        let hit = entry.executable.initialized();
+        metrics::cache(hit);
         let read = entry
             .executable
             .get_or_try_init(|| async {

@@ -9,6 +9,7 @@ use crate::completion::texts;
 use crate::config::{PayloadLimits, Settings};
 use crate::container::action_proxy::{self, BodyLimit, Connect, Exchange, Outcome as Answer};
 use crate::container::{Container, ContainerEngine, ContainerId, LogRequest, Logs};
+use crate::metrics::{self, Transaction};
 use crate::pipeline::Instance;
 use proto::ffs::timing::{RecordAnnotation, Timing};
 use proto::unit::{Bytes, Millis};
@@ -95,7 +96,8 @@ impl Runner {
     ) -> Ran {
         let _counted = self.count();
         let span = tracing::info_span!("run", transid = %job.message.transid, activation = %job.id(), container = container.name);
-        async {
+        let message = Arc::clone(&job.message);
+        let work = async {
             let mut init = None;
             if how.initialize {
                 let exchange = self.init(&job, container).await;
@@ -119,6 +121,7 @@ impl Runner {
             }
             let exchange = self.run(&job, container).await;
             if how.may_return && matches!(exchange.outcome, Answer::Refused) {
+                metrics::container_health_failed("warm");
                 let because = format!("{} could not be connected to", container.name);
                 return Ran::back(job, Outcome::Returned { because });
             }
@@ -137,16 +140,16 @@ impl Runner {
                     Ran::answered(self.finish(*job, activation, &container.id).await)
                 }
             }
-        }
-        .instrument(span)
-        .await
+        };
+        Transaction::scope(&message.transid, work.instrument(span)).await
     }
 
     /// Runs the job in a pipeline, through its head.
     pub async fn in_instance(&self, mut job: Box<Job>, instance: &Instance) -> Ran {
         let _counted = self.count();
         let span = tracing::info_span!("run", transid = %job.message.transid, activation = %job.id(), instance = %instance.id());
-        async {
+        let message = Arc::clone(&job.message);
+        let work = async {
             let head = instance.head();
             let exchange = self.run(&job, head).await;
             let (limit, most) = (job.executable.time_limit(), self.body_limit(&job).most);
@@ -174,9 +177,8 @@ impl Runner {
             }
             job.owed.answer(&activation, job.executable.limits.logs > 0).await;
             Ran::answered(self.finish(*job, activation, &head.id).await)
-        }
-        .instrument(span)
-        .await
+        };
+        Transaction::scope(&message.transid, work.instrument(span)).await
     }
 
     async fn init(&self, job: &Job, container: &Container) -> Exchange {
@@ -186,7 +188,8 @@ impl Runner {
             most: self.settings.payload.max,
             cut: self.settings.payload.truncation,
         };
-        action_proxy::post(
+        let timing = metrics::init();
+        let exchange = action_proxy::post(
             &container.address,
             "/init",
             body.into(),
@@ -194,7 +197,9 @@ impl Runner {
             kept,
             Connect::Patiently,
         )
-        .await
+        .await;
+        timing.end(matches!(exchange.outcome, Answer::Response { status: 200, .. }));
+        exchange
     }
 
     async fn run(&self, job: &Job, container: &Container) -> Exchange {
@@ -207,7 +212,8 @@ impl Runner {
             job.executable.provides_api_key,
         );
         let body = serde_json::to_vec(&RunBody { value, about }).expect("arguments are JSON already");
-        action_proxy::post(
+        let timing = metrics::run();
+        let exchange = action_proxy::post(
             &container.address,
             "/run",
             body.into(),
@@ -215,7 +221,13 @@ impl Runner {
             self.body_limit(job),
             Connect::Once,
         )
-        .await
+        .await;
+        // As in the original, an error of the action is an end like any other.
+        timing.end(matches!(
+            exchange.outcome,
+            Answer::Response { .. } | Answer::TimedOut
+        ));
+        exchange
     }
 
     /// M-55, C-30.
@@ -252,6 +264,7 @@ impl Runner {
         let mut logs = Logs::default();
         if limit > Bytes(0) {
             let sentinels = job.executable.sentinels && status != Status::DeveloperError;
+            let timing = metrics::collect_logs();
             logs = self
                 .engine
                 .logs(
@@ -263,6 +276,7 @@ impl Runner {
                     },
                 )
                 .await;
+            timing.end(!logs.failed);
             if status == Status::DeveloperError {
                 logs.lines
                     .push(record::note(SystemTime::now(), texts::LOGS_MAY_MISS));

@@ -1,14 +1,37 @@
-//! HTTP for operators: how things stand, and why. A page for people, the same as JSON, and the
-//! explanation of each function's newest instance.
+//! HTTP for operators: enabling and disabling, metrics, and how things stand and why: a page for people,
+//! the same as JSON, and the explanation of each function's newest instance.
+//!
+//! `standalone` merges [`router`] into its own server; `run` has [`Server`], where all but `/ping` and
+//! `/metrics` wants credentials.
 
 mod page;
+mod routes;
+mod server;
+mod tls;
+pub mod transaction;
+
+pub use server::{Error, Server};
 
 use crate::dispatcher::{Inbox, Picture};
+use crate::health::Switch;
+use crate::readiness::Readiness;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use proto::whisk::instance::InvokerId;
+
+/// What operators may see and do.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    pub id: InvokerId,
+    pub inbox: Inbox,
+    pub switch: Switch,
+    pub readiness: Readiness,
+    /// Whether `/metrics` is there (H-30).
+    pub exposes_metrics: bool,
+}
 
 /// Routes: `/status` (HTML), `/status.json`, `/explain/{namespace}/{name}` (text).
 pub fn router(inbox: Inbox) -> Router {

@@ -24,6 +24,7 @@ pub(super) fn render(picture: &Picture) -> String {
         "<p>Memory of containers: {} of {}.</p>",
         view.memory.used, view.memory.budget
     );
+    pool(&mut html, picture);
     slices(&mut html, picture);
     let rows = view.instances.iter().map(|i| {
         let in_flight = format!("{} of {}", i.in_flight, i.limit);
@@ -77,6 +78,41 @@ pub(super) fn render(picture: &Picture) -> String {
     }
     html.push_str("</body></html>");
     html
+}
+
+/// Ordinary containers, what waits for one, and what went (O-13, O-22, O-23).
+fn pool(html: &mut String, picture: &Picture) {
+    let view = &picture.view;
+    let groups = [
+        ("with runs", view.containers.active),
+        ("idle", view.containers.idle),
+        ("stem cells", view.containers.stem_cells),
+        ("activations that wait for one", view.containers.waiting),
+    ];
+    let rows = groups.map(|(name, (count, memory))| [name.to_owned(), count.to_string(), memory.to_string()]);
+    table(html, "Containers", ["", "count", "memory"], rows.into_iter());
+    let rows = view.queue.iter().map(|w| {
+        [
+            w.activation.clone(),
+            w.action.clone(),
+            w.namespace.clone(),
+            w.memory.to_string(),
+            format!("{:.1} s", w.age.as_secs_f64()),
+            w.waits.clone(),
+        ]
+    });
+    let header = ["activation", "action", "for", "memory", "age", "waits"];
+    table(html, "Waiting for a container, oldest first", header, rows);
+    let rows = picture.removals.iter().map(|r| {
+        let at = format!("{:.1} s", r.at.0.as_secs_f64());
+        [at, r.container.clone().unwrap_or_default(), r.because.clone()]
+    });
+    table(
+        html,
+        "Removed, newest first",
+        ["at", "container", "because"],
+        rows,
+    );
 }
 
 fn slices(html: &mut String, picture: &Picture) {

@@ -177,6 +177,11 @@ pub trait ContainerEngine: Send + Sync + std::fmt::Debug {
     /// Removes every container, tmpfs and volume that carries this daemon's label.
     async fn sweep(&self) -> Result<(), Error>;
 
+    /// Whether containers could be started now, as far as it can be told without starting one.
+    async fn ready(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Returns once the container listens; one that never does is removed again.
     /// A simulated slice's memory limit is in force; its CPU quota is not yet.
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, Error>;

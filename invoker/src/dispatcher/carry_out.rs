@@ -1,20 +1,22 @@
 //! One method a command: each spawns what is to be done, and its outcome comes back as a message.
 
-use super::{Dispatcher, Hands, Inbox, Message};
+use super::{Dispatcher, Hands, Inbox, Message, REMOVALS_KEPT, Removal};
 use crate::activation::run::How;
 use crate::container::{Container, ContainerSpec, Image};
 use crate::explain::{self, Explained};
+use crate::metrics;
 use crate::pipeline::Example;
 use crate::pipeline::build::Profile;
 use crate::pipeline::start::provisioning_fault;
+use crate::readiness;
 use proto::id::{ActivationId, InstanceId};
 use proto::unit::Bytes;
 use scheduler::command::{Purpose, Start};
 use scheduler::event::Outcome;
-use scheduler::fault::Fault;
+use scheduler::fault::{Blame, Fault};
 use scheduler::reason::StartReason;
 use scheduler::work::ContainerNumber;
-use scheduler::{Command, Event};
+use scheduler::{Command, Event, Instant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +96,14 @@ impl Dispatcher {
                 may_return,
                 because,
             } => {
-                info!(%activation, %container, state = because.label(), "containerStart");
+                self.stem_cells.remove(&container);
+                if let Some(job) = self.jobs.get(&activation) {
+                    let (message, action) = (&job.message, &job.message.action);
+                    let initiator = message.user.namespace.name.as_str();
+                    let (path, name) = (action.path.to_string(), action.name.to_string());
+                    metrics::container_start(because.label(), initiator, &path, &name);
+                    info!(transid = %message.transid, %activation, %container, state = because.label(), "containerStart");
+                }
                 self.run_in(
                     activation,
                     container,
@@ -112,6 +121,9 @@ impl Dispatcher {
                 because,
             } => {
                 info!(%container, %because, "container goes");
+                metrics::removal(because.label());
+                self.stem_cells.remove(&container);
+                self.note_removal(container, because.to_string());
                 self.remove_container(container);
             }
             Command::Refuse { activation, because } => match self.jobs.remove(&activation) {
@@ -123,6 +135,18 @@ impl Dispatcher {
                 None => warn!(%activation, "an activation that is not here cannot be refused"),
             },
         }
+    }
+
+    fn note_removal(&mut self, number: ContainerNumber, because: String) {
+        self.removals.truncate(REMOVALS_KEPT - 1);
+        self.removals.push_front(Arc::new(Removal {
+            at: Instant(self.started.elapsed()),
+            container: self
+                .containers
+                .get(&number)
+                .map(|container| container.name.clone()),
+            because,
+        }));
     }
 
     fn start(&mut self, start: Start) {
@@ -220,6 +244,7 @@ impl Dispatcher {
             }
             Purpose::StemCell { kind } => match self.hands.runtimes.resolve(kind) {
                 Some(runtime) => {
+                    self.stem_cells.insert(number);
                     let image = Image {
                         kind: kind.clone(),
                         name: runtime.image.to_string(),
@@ -249,6 +274,7 @@ impl Dispatcher {
         self.spawn(
             async move |hands: Arc<Hands>, inbox: Inbox| match hands.engine.start(&spec).await {
                 Ok(container) => {
+                    hands.readiness.container(Ok(()));
                     let id = container.id.clone();
                     inbox.tell(Message::Listening { number, container });
                     hands.engine.ended(&id).await;
@@ -261,6 +287,10 @@ impl Dispatcher {
                         "not started"
                     );
                     let fault = provisioning_fault(&error);
+                    metrics::start_failed(blame(&fault));
+                    if fault.blame == Blame::Whisk {
+                        hands.readiness.container(Err(readiness::because(&error)));
+                    }
                     inbox.event(Event::ContainerFailed {
                         container: number,
                         fault,
@@ -367,6 +397,14 @@ fn unknown(function: &str) -> Fault {
     Fault::whisk(format!(
         "no activation of {function} was seen, so there are no arguments to run it with"
     ))
+}
+
+fn blame(fault: &Fault) -> &'static str {
+    match fault.blame {
+        Blame::Application => "application",
+        Blame::Developer => "developer",
+        Blame::Whisk => "whisk",
+    }
 }
 
 /// The last two parts of a container's name: what Docker does not allow is left out (L-05).

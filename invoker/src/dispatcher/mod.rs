@@ -8,18 +8,21 @@ mod carry_out;
 use crate::activation::run::{Ran, Runner};
 use crate::activation::{Job, resolve::Resolver};
 use crate::container::{Container, ContainerEngine};
+use crate::metrics;
 use crate::pipeline::{Example, Instance, Pipelines};
+use crate::readiness::Readiness;
 use crate::runtimes::Runtimes;
 use crate::saved::SavedState;
 use proto::ffs::migs::MigsDocument;
 use proto::id::{ActivationId, InstanceId};
 use scheduler::decision::Decision;
+use scheduler::event::Outcome;
 use scheduler::scheduler::Scheduler;
 use scheduler::view::View;
 use scheduler::work::{ActionRevision, ContainerNumber};
 use scheduler::{Event, Instant};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +38,21 @@ pub struct Picture {
     pub decisions: Vec<Arc<Decision>>,
     /// Function → its newest instance, explained as text.
     pub explanations: BTreeMap<String, String>,
+    /// Newest first; only the last [`REMOVALS_KEPT`].
+    pub removals: Vec<Arc<Removal>>,
+}
+
+/// How many removals are remembered one by one; all are counted.
+pub const REMOVALS_KEPT: usize = 50;
+
+/// An ordinary container that went, and why (O-13).
+#[derive(Clone, Debug, Serialize)]
+pub struct Removal {
+    /// Since the daemon's start.
+    pub at: Instant,
+    /// None if it never listened.
+    pub container: Option<String>,
+    pub because: String,
 }
 
 /// What the dispatcher is told.
@@ -97,6 +115,8 @@ pub struct Hands {
     pub pipelines: Pipelines,
     pub resolver: Arc<Resolver>,
     pub saved: SavedState,
+    /// Told whether containers start.
+    pub readiness: Readiness,
     pub tasks: TaskTracker,
     /// Beginning of every container's name.
     pub name_prefix: String,
@@ -115,6 +135,8 @@ pub struct Dispatcher {
     /// Activations that wait; one that runs is in the hands of its run.
     jobs: HashMap<ActivationId, Box<Job>>,
     containers: HashMap<ContainerNumber, Container>,
+    /// Stem cells that nothing has been put into.
+    stem_cells: HashSet<ContainerNumber>,
     instances: HashMap<InstanceId, Arc<Instance>>,
     /// Starts under way, to break them off.
     starting: HashMap<InstanceId, CancellationToken>,
@@ -122,6 +144,7 @@ pub struct Dispatcher {
     examples: HashMap<String, Arc<Example>>,
     migs: Arc<MigsDocument>,
     explanations: BTreeMap<String, String>,
+    removals: VecDeque<Arc<Removal>>,
     drained: Option<oneshot::Sender<()>>,
 }
 
@@ -137,11 +160,13 @@ impl Dispatcher {
             messages,
             jobs: HashMap::new(),
             containers: HashMap::new(),
+            stem_cells: HashSet::new(),
             instances: HashMap::new(),
             starting: HashMap::new(),
             examples: HashMap::new(),
             migs: Arc::new(migs.clone()),
             explanations: BTreeMap::new(),
+            removals: VecDeque::new(),
             drained: None,
         };
         inbox.event(Event::Inventory(migs));
@@ -203,6 +228,9 @@ impl Dispatcher {
                 Event::Ready { instance: id }
             }
             Message::Ran { activation, ran } => {
+                if let Outcome::Returned { .. } = ran.outcome {
+                    metrics::rescheduled();
+                }
                 if let Some(job) = ran.job {
                     self.jobs.insert(activation, job);
                 }
@@ -228,6 +256,7 @@ impl Dispatcher {
             view: self.scheduler.view(),
             decisions: self.scheduler.decisions().iter().cloned().collect(),
             explanations: self.explanations.clone(),
+            removals: self.removals.iter().cloned().collect(),
         }
     }
 
@@ -258,8 +287,14 @@ impl Dispatcher {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Inventory(migs) => self.migs = Arc::new(migs.clone()),
+            Event::ContainerDied { container } => {
+                if self.stem_cells.remove(container) {
+                    metrics::container_health_failed("prewarm");
+                }
+            }
             Event::ContainerRemoved { container } | Event::ContainerFailed { container, .. } => {
                 self.containers.remove(container);
+                self.stem_cells.remove(container);
             }
             Event::StartFailed { instance, .. } | Event::Stopped { instance } => {
                 self.starting.remove(instance);

@@ -1,6 +1,7 @@
 //! What every answer has: the transaction id, the headers for browsers, and for refusals a body that
 //! names the id and the reason.
 
+use crate::admin::transaction;
 use crate::standalone::controller::Refusal;
 use axum::Json;
 use axum::body::to_bytes;
@@ -9,17 +10,12 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
     CONTENT_TYPE, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use proto::whisk::transid::TransactionId;
-use rand::RngExt;
-use rand::distr::Alphanumeric;
 use serde_json::json;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const EXTRA_LOGGING: HeaderName = HeaderName::from_static("x-ow-extra-logging");
 
 /// `complete` makes the body, because the transaction id belongs into it.
 impl IntoResponse for Refusal {
@@ -32,7 +28,7 @@ impl IntoResponse for Refusal {
 
 /// Gives the request its transaction id, and the answer what every answer has.
 pub(super) async fn complete(mut request: Request, next: Next) -> Response {
-    let transid = transaction(request.headers());
+    let transid = transaction::of(request.headers(), REQUEST_ID.as_str());
     let id = transid.id.clone();
     let mut response = match *request.method() {
         Method::OPTIONS => StatusCode::OK.into_response(),
@@ -88,20 +84,4 @@ fn refused(refusal: &Refusal, id: &str, allow: Option<HeaderValue>) -> Response 
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     response
-}
-
-/// The caller's, unless it looks like one of the system's own; else a new one (H-07).
-fn transaction(headers: &HeaderMap) -> TransactionId {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let given = text(REQUEST_ID).filter(|id| !id.is_empty() && !id.starts_with("sid_"));
-    let new = || {
-        let letters = rand::rng().sample_iter(Alphanumeric).take(32);
-        letters.map(char::from).collect()
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    TransactionId {
-        extra_logging: text(EXTRA_LOGGING).is_some_and(|value| value.eq_ignore_ascii_case("on")),
-        ..TransactionId::new(given.map_or_else(new, str::to_owned), now)
-    }
 }
