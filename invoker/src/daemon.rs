@@ -4,6 +4,7 @@ use crate::activation::feed::Feed;
 use crate::activation::resolve::Resolver;
 use crate::activation::run::Runner;
 use crate::admin::Operations;
+use crate::blacklist::Blacklist;
 use crate::bus::{self, Bus, TopicSpec};
 use crate::completion::{Acks, Completer};
 use crate::config::Settings;
@@ -100,10 +101,12 @@ impl Daemon {
             store: Arc::clone(&edges.store),
             tasks: work.clone(),
         });
+        let blacklist = Arc::new(Blacklist::default());
         let resolver = Arc::new(Resolver::new(
             Arc::clone(&edges.store),
             Arc::clone(&settings),
             Arc::clone(&completer),
+            Arc::clone(&blacklist),
         ));
         let hands = Arc::new(Hands {
             engine: Arc::clone(&edges.engine),
@@ -128,6 +131,8 @@ impl Daemon {
         let (fed, mut feeding) = mpsc::channel(1);
         let feed = Feed::new(Arc::clone(&edges.bus), topic.name, settings.peek());
         let consuming = feed.consuming();
+        let (store, interval) = (Arc::clone(&edges.store), settings.blacklist_interval);
+        intake_tasks.spawn(blacklist.run(store, interval, intake.clone()));
         intake_tasks.spawn(feed.run(fed, intake.clone()));
         let arrivals = inbox.clone();
         let resolving = work.clone();

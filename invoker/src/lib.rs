@@ -21,6 +21,7 @@ pub mod explain;
 pub mod plan;
 pub mod saved;
 pub mod completion;
+pub mod blacklist;
 pub mod container;
 pub mod bus;
 pub mod store;

@@ -47,6 +47,8 @@ pub enum NotExecutable {
     UnknownKind(String),
     #[error(transparent)]
     Image(#[from] InvalidImage),
+    #[error("an action of kind {0} names the function to call in the member main")]
+    NoMain(String),
     #[error("a sequence is not run by an invoker")]
     Sequence,
 }
@@ -63,6 +65,9 @@ impl Executable {
             Exec::Managed(exec) => {
                 let unknown = || NotExecutable::UnknownKind(exec.kind.as_str().to_owned());
                 let runtime = runtimes.resolve(exec.kind.as_str()).ok_or_else(unknown)?;
+                if runtime.require_main && exec.main.is_none() {
+                    return Err(NotExecutable::NoMain(runtime.kind.clone()));
+                }
                 let image = Image {
                     kind: runtime.kind.clone(),
                     name: runtime.image.to_string(),

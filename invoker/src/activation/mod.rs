@@ -4,6 +4,7 @@ pub mod feed;
 pub mod executable;
 pub mod resolve;
 pub mod job;
+pub mod parameters;
 pub mod run;
 
 pub use executable::Executable;

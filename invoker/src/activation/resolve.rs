@@ -2,14 +2,19 @@
 //!
 //! Source: `InvokerReactive.scala`, `MultipleReadersSingleWriterCache.scala`; contract D-01 … D-34.
 
+use super::executable::NotExecutable;
 use super::feed::Fed;
+use super::parameters;
 use super::{Executable, Job};
+use crate::blacklist::Blacklist;
 use crate::completion::{Completer, Owed, record, texts};
 use crate::config::Settings;
 use crate::metrics::{self, Transaction};
 use crate::store::{Database, Store};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use proto::whisk::action::ActionDocument;
 use proto::whisk::activation::{Response, Status};
 use proto::whisk::activation_message::ActivationMessage;
@@ -23,12 +28,19 @@ use tracing::{error, warn};
 /// An entry lives this long after its last use (D-05).
 const CACHED: Duration = Duration::from_secs(300);
 
+/// Content in the name of an attachment (D-22); as in the JVM, padding may be left out.
+const IN_NAME: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// Turns messages into jobs.
 #[derive(Debug)]
 pub struct Resolver {
     store: Arc<dyn Store>,
     settings: Arc<Settings>,
     completer: Arc<Completer>,
+    blacklist: Arc<Blacklist>,
     cache: Mutex<HashMap<(String, String), Arc<Entry>>>,
 }
 
@@ -74,18 +86,24 @@ impl Unresolved {
 }
 
 impl Resolver {
-    pub fn new(store: Arc<dyn Store>, settings: Arc<Settings>, completer: Arc<Completer>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        settings: Arc<Settings>,
+        completer: Arc<Completer>,
+        blacklist: Arc<Blacklist>,
+    ) -> Self {
         Self {
             store,
             settings,
             completer,
+            blacklist,
             cache: Mutex::default(),
         }
     }
 
     /// The job that a message asks for; none if it was answered or dropped here.
     pub async fn resolve(&self, fed: Fed) -> Option<Job> {
-        let message: ActivationMessage = match proto::decode::decode(&fed.message.payload) {
+        let mut message: ActivationMessage = match proto::decode::decode(&fed.message.payload) {
             Ok(message) => message,
             Err(error) => {
                 let text = String::from_utf8_lossy(&fed.message.payload);
@@ -94,17 +112,24 @@ impl Resolver {
                 return None;
             }
         };
+        let opened = parameters::open(&mut message, &self.settings.parameter_keys);
         let message = Arc::new(message);
         metrics::activation_taken_in();
         let owed = Owed::new(Arc::clone(&message), fed.room, Arc::clone(&self.completer));
+        if self.blacklist.is_blocked(message.user.namespace.name.as_str()) {
+            warn!(transid = %message.transid, namespace = %message.user.namespace.name, "action not run: the namespace is blocked");
+            let response = Response::failure(Status::ApplicationError, texts::BLACKLISTED);
+            owed.turn_away(record::unread(&message, response)).await;
+            return None;
+        }
         match Transaction::scope(&message.transid, self.executable(&message)).await {
             Ok(executable) => {
-                self.check(Job {
+                let job = Job {
                     message,
                     executable,
                     owed,
-                })
-                .await
+                };
+                self.check(job, opened).await
             }
             Err(unresolved) => {
                 let Unresolved { status, text, reason } = unresolved;
@@ -117,7 +142,7 @@ impl Resolver {
         }
     }
 
-    async fn check(&self, job: Job) -> Option<Job> {
+    async fn check(&self, job: Job, opened: Result<(), parameters::Locked>) -> Option<Job> {
         let Settings {
             limits,
             namespace_limits,
@@ -128,6 +153,14 @@ impl Resolver {
             warn!(transid = %job.message.transid, action = %job.message.action, %violation, "a limit is violated");
             let response = Response::failure(Status::ApplicationError, violation.to_string());
             let activation = record::unread(&job.message, response);
+            let stored = job.is_stored();
+            job.owed.settle(activation, stored).await;
+            return None;
+        }
+        if let Err(locked) = opened {
+            error!(transid = %job.message.transid, action = %job.message.action, %locked, "action not run");
+            let response = Response::failure(Status::WhiskError, texts::NO_VALID_RESPONSE);
+            let activation = job.activation(record::Times::none(&job.message), response, false);
             let stored = job.is_stored();
             job.owed.settle(activation, stored).await;
             return None;
@@ -147,7 +180,8 @@ impl Resolver {
             Some(revision) => self.cached(&id, revision).await,
             None => {
                 metrics::cache(false);
-                self.read(&id).await
+                warn!(transid = %message.transid, action = id, "the message names no revision: the action is read anew");
+                self.read(&id, None).await
             }
         }
     }
@@ -157,7 +191,7 @@ impl Resolver {
     /// # Errors
     /// A sentence for the operator.
     pub async fn newest(&self, id: &str) -> Result<Arc<Executable>, String> {
-        self.read(id)
+        self.read(id, None)
             .await
             .map_err(|unresolved| format!("{} ({})", unresolved.text, unresolved.reason))
     }
@@ -179,31 +213,28 @@ impl Resolver {
             *entry.used.lock().expect("no holder panics") = now;
             Arc::clone(entry)
         };
-        // A failed read leaves the cell empty: it is not cached. A newer document than the message
-        // names is run and not cached under the older revision's name (D-02).
-        let mut newer = None;
         let hit = entry.executable.initialized();
         metrics::cache(hit);
+        // A failed read leaves the cell empty: it is not cached. Where the document is another than the
+        // message names, the newest is read and run, and not cached under this revision's name (D-02).
         let read = entry
             .executable
             .get_or_try_init(|| async {
-                let read = self.read(id).await.map_err(Err)?;
+                let read = self.read(id, Some(revision)).await.map_err(Err)?;
                 if read.revision == revision {
-                    Ok(read)
-                } else {
-                    Err(Ok(read))
+                    return Ok(read);
                 }
+                Err(self.read(id, None).await)
             })
             .await;
         match read {
             Ok(executable) => Ok(Arc::clone(executable)),
-            Err(Ok(executable)) => Ok(newer.insert(executable).clone()),
-            Err(Err(unresolved)) => Err(unresolved),
+            Err(other) => other,
         }
     }
 
-    async fn read(&self, id: &str) -> Result<Arc<Executable>, Unresolved> {
-        let document = self.store.get(Database::Entity, id, None).await;
+    async fn read(&self, id: &str, revision: Option<&str>) -> Result<Arc<Executable>, Unresolved> {
+        let document = self.store.get(Database::Entity, id, revision).await;
         let document = document.map_err(|error| Unresolved::not_fetched(chain(&error)))?;
         let mut document = document.ok_or_else(Unresolved::not_found)?;
         if let serde_json::Value::Object(members) = &mut document.body {
@@ -218,8 +249,11 @@ impl Resolver {
             Some(Code::Attachment(attachment)) => Some(self.attached(&action, attachment).await?),
         };
         let Settings { runtimes, limits, .. } = self.settings.as_ref();
-        let executable =
-            Executable::new(&action, code, runtimes, limits).map_err(Unresolved::not_compatible)?;
+        let executable = Executable::new(&action, code, runtimes, limits).map_err(|error| match error {
+            // It can be read, and is not for an invoker (D-16c).
+            NotExecutable::Sequence => Unresolved::not_fetched(error.to_string()),
+            _ => Unresolved::not_compatible(error),
+        })?;
         Ok(Arc::new(executable))
     }
 
@@ -230,7 +264,7 @@ impl Resolver {
             return Err(Unresolved::not_fetched(reason));
         }
         let bytes = match attachment.place() {
-            Place::Name(content) => URL_SAFE.decode(content).map_err(|error| {
+            Place::Name(content) => IN_NAME.decode(content).map_err(|error| {
                 Unresolved::not_fetched(format!("inline attachment is not base64: {error}"))
             })?,
             Place::Document(name) => {

@@ -52,6 +52,13 @@ impl Acks {
         }
     }
 
+    /// Both at once, with the id alone, whoever waits.
+    pub async fn shrunk(&self, message: &ActivationMessage, activation: &Activation) {
+        let whole =
+            Acknowledgement::combined(message.transid.clone(), activation.clone(), self.invoker.clone());
+        self.try_send(message, &whole.shrunk()).await;
+    }
+
     /// False if the message is too large for the topic.
     async fn try_send(&self, message: &ActivationMessage, ack: &Acknowledgement) -> bool {
         let topic = format!(

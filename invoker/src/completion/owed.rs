@@ -86,6 +86,15 @@ impl Owed {
     }
 }
 
+impl Owed {
+    /// Nothing of it is run or recorded, and the caller is told no more than that it has ended (N-03).
+    pub async fn turn_away(mut self, activation: Activation) {
+        let Some(call) = self.call.take() else { return };
+        self.completer.acks.shrunk(&call.message, &activation).await;
+        drop(call.room);
+    }
+}
+
 /// Whatever of the acks has not gone yet.
 async fn free(acks: &Acks, call: &Call, activation: &Activation) {
     match (call.freed, call.answered) {

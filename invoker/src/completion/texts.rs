@@ -10,6 +10,7 @@ pub const NOT_FOUND: &str = "Action could not be found or may have been deleted.
 pub const NOT_COMPATIBLE: &str = "Action version is not compatible and cannot be invoked."; // E-11
 pub const NOT_FETCHED: &str = "Action could not be fetched."; // E-12
 pub const NOT_PROVISIONED: &str = "Failed to provision resources to run the action."; // E-15
+pub const BLACKLISTED: &str = "The action was not invoked due to a blacklisted namespace."; // E-16
 pub const LOGS_FAILED: &str = "There was an issue while collecting your logs. Data might be missing."; // E-21
 pub const LOGS_MAY_MISS: &str =
     "The action did not initialize or run as expected. Log data might be missing."; // E-22
