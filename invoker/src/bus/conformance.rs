@@ -35,6 +35,8 @@ macro_rules! bus_conforms {
             many_senders_at_once_lose_and_repeat_nothing,
             a_topic_that_is_there_is_left_as_it_is,
             a_message_that_is_too_large_is_refused_and_the_next_is_not,
+            what_was_sent_can_be_looked_at_without_being_read,
+            a_reader_knows_what_is_left_and_what_is_committed,
         ]);
     };
 }
@@ -196,6 +198,51 @@ pub(crate) async fn a_message_that_is_too_large_is_refused_and_the_next_is_not(b
 
     let mut reader = bus.subscribe(&topic, "readers").await.unwrap();
     assert_eq!(numbers(&take(&mut *reader, 1).await), [1]);
+}
+
+pub(crate) async fn what_was_sent_can_be_looked_at_without_being_read(bus: &dyn Bus) {
+    let topic = numbered(bus, 0).await;
+    assert_eq!(look_back(bus, &topic, 0).await, Vec::<u32>::new());
+    for n in 0..300u32 {
+        bus.send(&topic, n.to_string().into_bytes()).await.unwrap();
+    }
+    assert_eq!(look_back(bus, &topic, 0).await, (0..300).collect::<Vec<u32>>());
+    let tomorrow = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64
+        + 86_400_000;
+    assert_eq!(look_back(bus, &topic, tomorrow).await, Vec::<u32>::new());
+
+    let mut reader = bus.subscribe(&topic, "readers").await.unwrap();
+    assert_eq!(numbers(&take(&mut *reader, 2).await), [0, 1]);
+}
+
+async fn look_back(bus: &dyn Bus, topic: &str, since_ms: i64) -> Vec<u32> {
+    let (seen, found) = std::sync::mpsc::channel();
+    let visit = move |payload: &[u8]| {
+        let number = std::str::from_utf8(payload).unwrap().parse().unwrap();
+        seen.send(number).unwrap();
+    };
+    patiently(bus.look_back(topic, since_ms, Box::new(visit)))
+        .await
+        .unwrap();
+    found.iter().collect()
+}
+
+pub(crate) async fn a_reader_knows_what_is_left_and_what_is_committed(bus: &dyn Bus) {
+    let topic = numbered(bus, 5).await;
+    let mut reader = bus.subscribe(&topic, "readers").await.unwrap();
+    assert_eq!(reader.lag().await, None, "it has no place yet");
+    let read = take(&mut *reader, 2).await;
+    assert_eq!(reader.lag().await, Some(3));
+    reader.commit(&read[1]).await.unwrap();
+    let committed = async {
+        while !reader.is_committed() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    patiently(committed).await;
 }
 
 /// A new topic.

@@ -93,9 +93,19 @@ pub trait Bus: Send + Sync + std::fmt::Debug {
     /// Of two readers of the same group one waits until the other is gone.
     async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, Error>;
 
+    /// Shows `visit` every message of the topic that the bus took at `since_ms` (milliseconds since the epoch)
+    /// or later, oldest first, up to the end as it is now. No group moves on.
+    ///
+    /// # Errors
+    /// `Read` when something is wrong that may pass; some messages may have been shown then.
+    async fn look_back(&self, topic: &str, since_ms: i64, visit: Visit) -> Result<(), Error>;
+
     /// Leaves nothing unsent, or gives up after `grace`.
     async fn close(&self, grace: Duration);
 }
+
+/// Is shown the payload of one message.
+pub type Visit = Box<dyn FnMut(&[u8]) + Send>;
 
 /// One reader of one topic. Dropped, it leaves without a last commit.
 #[async_trait]
@@ -109,6 +119,13 @@ pub trait Subscription: Send + std::fmt::Debug {
     /// A successor of this reader begins after `message`. The commit is on its way when this returns, and
     /// not waited for: one that is lost is made up for by the next, or by [`Self::close`].
     async fn commit(&mut self, message: &Message) -> Result<(), Error>;
+
+    /// Whether everything that was to be committed so far counts by now.
+    fn is_committed(&self) -> bool;
+
+    /// How many messages wait to be read; none while this reader has nothing to read from, as when another
+    /// one of its group has its place.
+    async fn lag(&self) -> Option<u64>;
 
     /// Waits until the last commit counts, and makes place for a successor.
     async fn close(self: Box<Self>) -> Result<(), Error>;

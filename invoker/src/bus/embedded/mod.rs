@@ -8,7 +8,7 @@ mod topic;
 
 use self::log::Appended;
 use self::topic::Topic;
-use super::{Bus, Error, Message, Subscription, TopicSpec};
+use super::{Bus, Error, Message, Subscription, TopicSpec, Visit};
 use crate::group_commit::{self, Durability, GroupCommit};
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -16,6 +16,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
+
+/// Most messages that are looked at in one step.
+const PAGE: usize = 256;
 
 /// A bus inside this process, durable in one file.
 #[derive(Debug)]
@@ -149,6 +152,26 @@ impl Bus for EmbeddedBus {
         }))
     }
 
+    async fn look_back(&self, name: &str, since_ms: i64, mut visit: Visit) -> Result<(), Error> {
+        let failed = |source| Error::Read {
+            topic: name.to_owned(),
+            source,
+        };
+        let end = *self.topic(name).map_err(failed)?.end().borrow();
+        let mut from = 0;
+        while from < end {
+            let page = self.file.read(|t| log::read(t, name, from, PAGE));
+            let page = page.map_err(|e| failed(e.into()))?;
+            let Some(last) = page.last() else { break };
+            from = last.offset + 1;
+            let recent = |message: &&Message| message.timestamp_ms.is_none_or(|at| at >= since_ms);
+            for message in page.iter().filter(recent) {
+                visit(&message.payload);
+            }
+        }
+        Ok(())
+    }
+
     async fn close(&self, grace: Duration) {
         self.topics.lock().expect("no holder panics").clear();
         self.file.close(grace).await;
@@ -220,6 +243,16 @@ impl Subscription for Reader {
             topic: self.name.clone(),
             source: e.into(),
         })
+    }
+
+    /// Commits are carried out in order and by this process, so none is lost before it ends.
+    fn is_committed(&self) -> bool {
+        true
+    }
+
+    async fn lag(&self) -> Option<u64> {
+        let turn = self.turn.as_ref()?;
+        u64::try_from(*self.end.borrow() - turn.position).ok()
     }
 
     async fn close(self: Box<Self>) -> Result<(), Error> {

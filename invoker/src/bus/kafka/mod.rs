@@ -1,11 +1,12 @@
 //! Kafka, by way of librdkafka, which finds brokers again by itself however long they were away.
 
+mod look_back;
 mod reader;
 mod settings;
 
 pub use self::settings::{InvalidSetting, KafkaSettings};
 
-use super::{Bus, Cause, Error, Subscription, TopicSpec};
+use super::{Bus, Cause, Error, Subscription, TopicSpec, Visit};
 use async_trait::async_trait;
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -141,6 +142,23 @@ impl Bus for KafkaBus {
             config.create_with_context(Events).map_err(|e| failed(e.into()))?;
         consumer.subscribe(&[topic]).map_err(|e| failed(e.into()))?;
         Ok(Box::new(reader::Reader::new(consumer, topic)))
+    }
+
+    async fn look_back(&self, topic: &str, since_ms: i64, visit: Visit) -> Result<(), Error> {
+        let failed = |source: Cause| Error::Read {
+            topic: topic.to_owned(),
+            source,
+        };
+        let group = format!("{topic}-look-back");
+        let config = self
+            .settings
+            .consumer(topic, &group)
+            .map_err(|e| failed(e.into()))?;
+        let name = topic.to_owned();
+        let looked =
+            tokio::task::spawn_blocking(move || look_back::look_back(&config, &name, since_ms, visit));
+        let looked = looked.await.unwrap_or(Err(KafkaError::Canceled));
+        looked.map_err(|e| failed(e.into()))
     }
 
     async fn close(&self, grace: Duration) {

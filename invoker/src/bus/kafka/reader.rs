@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long closing waits for the last commit.
 const CLOSE: Duration = Duration::from_secs(10);
 
+/// How long the broker may take to say where a partition ends.
+const WATERMARKS: Duration = Duration::from_secs(5);
+
 /// Partition → the offset to go on at.
 type Positions = BTreeMap<i32, i64>;
 
@@ -38,6 +41,8 @@ struct Open {
     consumer: Consumed,
     /// What is to be committed; the task sends the newest.
     positions: watch::Sender<Positions>,
+    /// What counts at the broker.
+    committed: watch::Receiver<Positions>,
     committing: JoinHandle<Result<(), KafkaError>>,
 }
 
@@ -72,12 +77,14 @@ impl Reader {
     pub(super) fn new(consumer: StreamConsumer<Events>, topic: &str) -> Self {
         let consumer = Consumed(Arc::new(Leaving(Some(consumer))));
         let (positions, newest) = watch::channel(Positions::new());
-        let committing = tokio::spawn(send_commits(consumer.clone(), topic.to_owned(), newest));
+        let (done, committed) = watch::channel(Positions::new());
+        let committing = tokio::spawn(send_commits(consumer.clone(), topic.to_owned(), newest, done));
         Self {
             topic: topic.to_owned(),
             open: Some(Open {
                 consumer,
                 positions,
+                committed,
                 committing,
             }),
         }
@@ -125,6 +132,19 @@ impl Subscription for Reader {
         Ok(())
     }
 
+    fn is_committed(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| *open.positions.borrow() == *open.committed.borrow())
+    }
+
+    async fn lag(&self) -> Option<u64> {
+        let consumer = self.open.as_ref()?.consumer.clone();
+        let topic = self.topic.clone();
+        let lag = tokio::task::spawn_blocking(move || lag(consumer.get(), &topic));
+        lag.await.ok()?
+    }
+
     async fn close(mut self: Box<Self>) -> Result<(), Error> {
         let topic = self.topic.clone();
         let failed = |source| Error::Commit { topic, source };
@@ -149,6 +169,25 @@ fn leave(consumer: Consumed) -> Option<StreamConsumer<Events>> {
     Arc::into_inner(consumer.0).and_then(|mut leaving| leaving.0.take())
 }
 
+/// Behind the ends of the partitions that this consumer has; none if it has none, or the broker is away.
+fn lag(consumer: &StreamConsumer<Events>, topic: &str) -> Option<u64> {
+    let assigned = consumer.assignment().ok()?;
+    let positions = consumer.position().ok()?;
+    let mut lag = None;
+    for partition in assigned.elements() {
+        let number = partition.partition();
+        let (first, end) = consumer.fetch_watermarks(topic, number, WATERMARKS).ok()?;
+        let position = positions
+            .find_partition(topic, number)
+            .and_then(|at| at.offset().to_raw())
+            .filter(|at| *at >= 0)
+            .unwrap_or(first);
+        let behind = u64::try_from(end - position).unwrap_or(0);
+        lag = Some(lag.unwrap_or(0) + behind);
+    }
+    lag
+}
+
 fn message(read: &rdkafka::message::BorrowedMessage<'_>) -> Message {
     Message {
         partition: read.partition(),
@@ -163,13 +202,15 @@ async fn send_commits(
     consumer: Consumed,
     topic: String,
     mut newest: watch::Receiver<Positions>,
+    done: watch::Sender<Positions>,
 ) -> Result<(), KafkaError> {
     let mut last = Ok(());
     while newest.changed().await.is_ok() {
         let positions = newest.borrow_and_update().clone();
-        last = commit(&consumer, &topic, positions).await;
-        if let Err(error) = &last {
-            tracing::warn!(topic, %error, "a position could not be committed");
+        last = commit(&consumer, &topic, positions.clone()).await;
+        match &last {
+            Ok(()) => drop(done.send_replace(positions)),
+            Err(error) => tracing::warn!(topic, %error, "a position could not be committed"),
         }
     }
     last
