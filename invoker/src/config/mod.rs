@@ -36,8 +36,9 @@ pub struct Settings {
     pub blacklist_interval: Duration,
     /// `__OW_API_HOST` of every container.
     pub api_host: String,
-    /// What must survive a restart: DAGs, profiles, rankings.
+    /// What must survive a restart: DAGs, profiles, rankings, the journal.
     pub state_dir: PathBuf,
+    pub journal: JournalSettings,
     /// How long running activations may go on after a stop signal.
     pub grace: Duration,
 }
@@ -179,6 +180,38 @@ impl Default for PoolSettings {
     }
 }
 
+/// How the journal is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalSettings {
+    pub sync: JournalSync,
+    /// Whether activations that were not started when the daemon is told to stop wait here for its
+    /// successor. If not they are answered with a whisk error: right wherever the successor may be another
+    /// program, or may not find this journal (N-31).
+    pub keep_on_stop: bool,
+    /// With more than this on disk, in bytes, nothing is accepted until debts were paid.
+    pub most_bytes: u64,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self {
+            sync: JournalSync::Later,
+            keep_on_stop: false,
+            most_bytes: 1 << 30,
+        }
+    }
+}
+
+/// When the disk has what was appended. The death of the process loses nothing either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JournalSync {
+    /// Some 10 ms later: a power cut may cost what happened since.
+    #[default]
+    Later,
+    /// Before anything else happens: survives a power cut, and costs each activation several disk writes.
+    Always,
+}
+
 /// What concerns FFS functions alone.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
@@ -197,6 +230,11 @@ impl Settings {
         let concurrency = self.limits.concurrency.max as f64;
         let shared = (containers as f64 * concurrency * self.pool.concurrent_peek_factor).floor() as u64;
         usize::try_from(containers.max(shared).max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// One for each invoker that shares the state directory.
+    pub fn journal_dir(&self) -> PathBuf {
+        self.state_dir.join(format!("journal-{}", self.identity.id))
     }
 
     /// `invokerN`, with the prefix.
