@@ -1,17 +1,18 @@
 //! Joins the parts, and starts and stops them in order. The one place that knows how.
 
-use crate::activation::feed::Feed;
+use crate::activation::feed::{Fed, Feed, FeedStop, Room};
 use crate::activation::resolve::Resolver;
 use crate::activation::run::Runner;
 use crate::admin::Operations;
 use crate::blacklist::Blacklist;
 use crate::bus::{self, Bus, TopicSpec};
-use crate::completion::{Acks, Completer};
+use crate::completion::{Acks, Completer, Events, Outbox, Owed};
 use crate::config::Settings;
 use crate::container::{self, ContainerEngine};
 use crate::dispatcher::{Dispatcher, Hands, Inbox, Message};
 use crate::gpu::{self, GpuInventory};
 use crate::health::{self, Health, Switch};
+use crate::journal::{self, Journal};
 use crate::metrics;
 use crate::pipeline::config_layer::{self, ConfigLayers};
 use crate::pipeline::{Pipelines, name_prefix};
@@ -40,6 +41,8 @@ pub struct Edges {
 pub enum Error {
     #[error(transparent)]
     Bus(#[from] bus::Error),
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
     #[error("what an earlier process left could not be removed")]
     Sweep(#[source] container::Error),
     #[error("what an earlier process left did not go within {0:?}")]
@@ -54,7 +57,11 @@ pub enum Error {
 
 /// Longest clean-up at start (L-60).
 const SWEEP_LIMIT: Duration = Duration::from_secs(30);
-/// Longest flush of acks at the end (K-36).
+/// How long each step of the end may take besides the grace period, also with bus, store and containers
+/// away (N-30).
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(3);
+/// Longest flush of acks and records at the end (K-36).
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
 /// A running invoker.
@@ -65,13 +72,17 @@ pub struct Daemon {
     edges: Edges,
     operations: Operations,
     /// Ends what takes work in.
-    intake: CancellationToken,
+    intake: FeedStop,
     intake_tasks: TaskTracker,
     /// Ends what tells others that we are there.
     presence: CancellationToken,
     presence_tasks: TaskTracker,
     work: TaskTracker,
+    /// Breaks off what the work is still at when the grace period is over.
+    give_up: CancellationToken,
     dispatcher: tokio::task::JoinHandle<()>,
+    completer: Arc<Completer>,
+    journal: Arc<Journal>,
 }
 
 impl Daemon {
@@ -82,6 +93,8 @@ impl Daemon {
     pub async fn start(edges: Edges, settings: Settings, decide: scheduler::Settings) -> Result<Self, Error> {
         metrics::configure(&settings.metrics);
         let settings = Arc::new(settings);
+        // Before anything of another process with this id is touched (N-33).
+        let journal = Arc::new(Journal::open(&settings.journal_dir(), settings.journal)?);
         let topic = activation_topic(&settings);
         edges.bus.ensure_topic(&topic).await?;
         match tokio::time::timeout(SWEEP_LIMIT, edges.engine.sweep()).await {
@@ -95,12 +108,21 @@ impl Daemon {
 
         let id = settings.identity.invoker_id(settings.user_memory);
         let (switch, readiness) = (Switch::default(), Readiness::default());
-        let work = TaskTracker::new();
-        let completer = Arc::new(Completer {
-            acks: Acks::new(Arc::clone(&edges.bus), settings.topics.prefix.clone(), id.clone()),
-            store: Arc::clone(&edges.store),
-            tasks: work.clone(),
-        });
+        let (work, give_up) = (TaskTracker::new(), CancellationToken::new());
+        let completer = Arc::new(Completer::new(
+            Acks::new(settings.topics.prefix.clone(), id.clone()),
+            Events::new(settings.topics.events.clone(), id.clone()),
+            settings.records,
+            Duration::from_millis(settings.limits.timeout.max),
+            Arc::clone(&journal),
+            Outbox::new(
+                Arc::clone(&edges.bus),
+                Arc::clone(&edges.store),
+                Arc::clone(&journal),
+            ),
+        ));
+        let unfinished = journal.unfinished()?;
+        completer.recover(&unfinished);
         let blacklist = Arc::new(Blacklist::default());
         let resolver = Arc::new(Resolver::new(
             Arc::clone(&edges.store),
@@ -116,6 +138,7 @@ impl Daemon {
             saved: saved.clone(),
             tasks: work.clone(),
             readiness: readiness.clone(),
+            give_up: give_up.clone(),
             name_prefix: name_prefix(&settings.identity),
             api_host: settings.api_host.clone(),
             runtimes: settings.runtimes.clone(),
@@ -127,22 +150,38 @@ impl Daemon {
         }
         let dispatcher = tokio::spawn(dispatcher.run());
 
-        let (intake, intake_tasks) = (CancellationToken::new(), TaskTracker::new());
-        let (fed, mut feeding) = mpsc::channel(1);
-        let feed = Feed::new(Arc::clone(&edges.bus), topic.name, settings.peek());
+        let (intake, intake_tasks) = (FeedStop::default(), TaskTracker::new());
+        let (fed, mut feeding) = mpsc::channel::<Fed>(1);
+        let feed = Feed::new(
+            Arc::clone(&edges.bus),
+            Arc::clone(&journal),
+            topic.name,
+            settings.peek(),
+            unfinished.waiting,
+        );
         let consuming = feed.consuming();
-        let (store, interval) = (Arc::clone(&edges.store), settings.blacklist_interval);
-        intake_tasks.spawn(blacklist.run(store, interval, intake.clone()));
-        intake_tasks.spawn(feed.run(fed, intake.clone()));
+        let (stop_feed, promises) = (intake.clone(), Arc::clone(&completer));
+        intake_tasks.spawn(async move {
+            for message in feed.run(fed, stop_feed).await {
+                // Let go, it is answered or kept for the next start, as the settings say.
+                drop(Owed::new(Arc::new(message), Room::none(), Arc::clone(&promises)));
+            }
+        });
         let arrivals = inbox.clone();
-        let resolving = work.clone();
+        let (resolving, given_up) = (work.clone(), give_up.clone());
         intake_tasks.spawn(async move {
             // As many are read at once as the feed has room for.
             while let Some(fed) = feeding.recv().await {
-                let (resolver, arrivals) = (Arc::clone(&resolver), arrivals.clone());
+                let (resolver, arrivals, given_up) =
+                    (Arc::clone(&resolver), arrivals.clone(), given_up.clone());
                 resolving.spawn(async move {
-                    if let Some(job) = resolver.resolve(fed).await {
-                        arrivals.tell(Message::Arrived(Box::new(job)));
+                    tokio::select! {
+                        () = given_up.cancelled() => {}
+                        job = resolver.resolve(fed) => {
+                            if let Some(job) = job {
+                                arrivals.tell(Message::Arrived(Box::new(job)));
+                            }
+                        }
                     }
                 });
             }
@@ -156,6 +195,8 @@ impl Daemon {
             readiness.clone(),
         );
         presence_tasks.spawn(health.run(consuming, presence.clone()));
+        let (store, interval) = (Arc::clone(&edges.store), settings.blacklist_interval);
+        presence_tasks.spawn(blacklist.run(store, interval, presence.clone()));
         presence_tasks.spawn(health::watch_engine(
             Arc::clone(&edges.engine),
             readiness.clone(),
@@ -178,7 +219,10 @@ impl Daemon {
             presence,
             presence_tasks,
             work,
+            give_up,
             dispatcher,
+            completer,
+            journal,
         })
     }
 
@@ -191,30 +235,51 @@ impl Daemon {
         &self.operations
     }
 
-    /// Stops in order: no new work, what runs may end, nothing is left, answers leave.
+    /// What is written down, for metrics.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Stops in order, and within the grace period and some seconds, whatever is away (N-30, N-31).
     pub async fn stop(self) {
+        // 1. The controller stops choosing us.
         self.presence.cancel();
         self.presence_tasks.close();
-        self.presence_tasks.wait().await;
-        self.intake.cancel();
+        let _ = tokio::time::timeout(FAREWELL_LIMIT, self.presence_tasks.wait()).await;
+        // 2. Nothing new comes in; what was accepted may end, or its grace does.
+        self.intake.reading.cancel();
         self.intake_tasks.close();
-        self.intake_tasks.wait().await;
-        let drained = tokio::time::timeout(self.settings.grace, async {
-            self.inbox.drain().await;
-            self.work.close();
-            self.work.wait().await;
+        let ended = tokio::time::timeout(self.settings.grace, async {
+            self.intake_tasks.wait().await;
+            self.completer.idle().await;
         });
-        if drained.await.is_err() {
-            warn!(grace = ?self.settings.grace, left = self.work.len(), "the grace period is over");
-            self.dispatcher.abort();
+        if ended.await.is_err() {
+            warn!(grace = ?self.settings.grace, left = self.completer.open(), "the grace period is over");
         }
-        if let Err(error) = self.edges.engine.sweep().await {
-            warn!(
+        // 3. What is left is answered, or kept for the next start.
+        self.completer.leave();
+        self.intake.handing_over.cancel();
+        let _ = tokio::time::timeout(FAREWELL_LIMIT, self.intake_tasks.wait()).await;
+        if self.completer.open() == 0 {
+            let _ = tokio::time::timeout(CLEAN_UP_LIMIT, self.inbox.drain()).await;
+        }
+        self.give_up.cancel();
+        self.dispatcher.abort();
+        self.work.close();
+        let _ = tokio::time::timeout(FAREWELL_LIMIT, self.work.wait()).await;
+        // 4. Answers leave, or wait on disk; no container outlives us.
+        let cleaned = tokio::time::timeout(CLEAN_UP_LIMIT, self.edges.engine.sweep());
+        let ((), cleaned) = tokio::join!(self.completer.outbox().flush(FLUSH_LIMIT), cleaned);
+        match cleaned {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(
                 error = &error as &dyn std::error::Error,
                 "something is left behind"
-            );
+            ),
+            Err(_) => warn!(limit = ?CLEAN_UP_LIMIT, "containers did not go in time"),
         }
-        self.edges.bus.close(FLUSH_LIMIT).await;
+        self.edges.bus.close(FAREWELL_LIMIT).await;
+        self.journal.close();
         info!("stopped");
     }
 }

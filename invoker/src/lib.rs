@@ -26,6 +26,7 @@ pub mod container;
 pub mod bus;
 pub mod store;
 pub mod readiness;
+pub mod journal;
 pub mod group_commit;
 pub mod gpu;
 pub mod metrics;

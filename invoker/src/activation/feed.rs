@@ -1,54 +1,95 @@
-//! Reads as many activation messages as there is room for, and hands them over in order.
+//! Reads activation messages, promises in the journal that they will be answered, and hands them over in
+//! order as there is room.
 //!
-//! One unit of room is taken per message and given back when the activation has ended, logs included
-//! (K-24, K-25). The position is committed before anything of a batch is handled (K-23): an
-//! activation is never run twice.
+//! At most *capacity* activations are in the pool's hands, one unit of room each, given back when the
+//! activation has ended, logs included (K-24, K-25). Behind them messages wait, at most twice as many. A
+//! batch is journalled, then committed, then handed over (K-23, K-28, decision 70): what is read again
+//! after a crash is passed over, and nothing that was committed is lost.
+//!
+//! Source: `MessageConsumer.scala`, `KafkaConsumerConnector.scala`; contract K-20 … K-29, O-09.
 
+use super::waiting::Waiting;
 use crate::bus::{self, Bus, Message, Subscription};
+use crate::completion::record;
+use crate::journal::{Arrival, Journal};
 use crate::metrics;
+use proto::decode::decode;
+use proto::id::ActivationId;
+use proto::whisk::activation_message::ActivationMessage;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 /// One message with its unit of room.
 #[derive(Debug)]
 pub struct Fed {
-    pub message: Message,
+    pub message: Box<ActivationMessage>,
     pub room: Room,
 }
 
 /// A unit of the feed's capacity; dropped, it is given back.
 #[derive(Debug)]
 pub struct Room {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// For what never was in the pool's hands.
+    pub fn none() -> Self {
+        Self { _permit: None }
+    }
 }
 
 /// The reader of `invokerN`.
 #[derive(Debug)]
 pub struct Feed {
     bus: Arc<dyn Bus>,
+    journal: Arc<Journal>,
     topic: String,
     room: Arc<Semaphore>,
-    batch: usize,
+    /// K-24's maxPeek.
+    capacity: usize,
+    waiting: Waiting,
     consuming: CancellationToken,
 }
 
-/// Between two tries at a broken subscription.
-const RETRY: Duration = Duration::from_millis(500);
-const COMMIT_TRIES: u32 = 4;
-const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+/// When the feed ends.
+#[derive(Clone, Debug, Default)]
+pub struct FeedStop {
+    /// Nothing more is read; what waits is still handed over.
+    pub reading: CancellationToken,
+    /// What waits is given up.
+    pub handing_over: CancellationToken,
+}
+
+/// Between two tries at a bus that fails; doubled each time.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A consumer that fails, or reads nothing although there is something, for so long is replaced (K-29).
+const STUCK: Duration = Duration::from_secs(31);
+/// How long leaving the group may take at the end.
+const LEAVING: Duration = Duration::from_secs(2);
 
 impl Feed {
-    /// At most `capacity` messages are unfinished at once.
-    pub fn new(bus: Arc<dyn Bus>, topic: String, capacity: usize) -> Self {
-        let batch = capacity.clamp(1, Semaphore::MAX_PERMITS);
+    /// `recovered`: what an earlier process had accepted and not started; it goes first.
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        journal: Arc<Journal>,
+        topic: String,
+        capacity: usize,
+        recovered: Vec<ActivationId>,
+    ) -> Self {
+        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             bus,
+            waiting: Waiting::new(Arc::clone(&journal), recovered),
+            journal,
             topic,
-            room: Arc::new(Semaphore::new(batch)),
-            batch,
+            room: Arc::new(Semaphore::new(capacity)),
+            capacity,
             consuming: CancellationToken::new(),
         }
     }
@@ -58,88 +99,238 @@ impl Feed {
         self.consuming.clone()
     }
 
-    /// Reads until `stop`, whatever happens to the bus: a broken subscription is replaced.
-    pub async fn run(self, to: mpsc::Sender<Fed>, stop: CancellationToken) {
-        while !stop.is_cancelled() {
+    /// Reads until told to stop, whatever happens to the bus; returns what was not handed over.
+    pub async fn run(mut self, to: mpsc::Sender<Fed>, stop: FeedStop) -> Vec<ActivationMessage> {
+        let mut pause = PAUSE;
+        while !stop.reading.is_cancelled() {
+            // What waits has to be handed over also while there is nobody to read from.
             let subscription = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.reading.cancelled() => break,
                 subscription = self.bus.subscribe(&self.topic, &self.topic) => subscription,
             };
             let outcome = match subscription {
-                Ok(subscription) => self.read(subscription, &to, &stop).await,
+                Ok(subscription) => self.read(subscription, &to, &stop, &mut pause).await,
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(()) => return,
+                Ok(()) => break,
                 Err(error) => {
                     error!(
                         error = &error as &dyn std::error::Error,
-                        "the feed is interrupted"
+                        "the feed is interrupted: its consumer is replaced"
                     );
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(RETRY) => {}
+                    let after = Instant::now() + pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    self.hand_over(&to, async { tokio::time::sleep_until(after).await }, &stop)
+                        .await;
+                }
+            }
+        }
+        self.hand_over(&to, std::future::pending(), &stop).await;
+        self.waiting.into_messages()
+    }
+
+    /// Returns when told to stop, or when nobody takes messages any more; an error replaces the consumer.
+    async fn read(
+        &mut self,
+        mut subscription: Box<dyn Subscription>,
+        to: &mpsc::Sender<Fed>,
+        stop: &FeedStop,
+        pause: &mut Duration,
+    ) -> Result<(), bus::Error> {
+        self.consuming.cancel();
+        let mut uncommitted_ms = None;
+        let mut last_read = Instant::now();
+        let mut failing: Option<Instant> = None;
+        loop {
+            let hungry = self.waiting.len() <= self.capacity;
+            if !hungry {
+                last_read = Instant::now();
+            }
+            let event = tokio::select! {
+                biased;
+                () = stop.reading.cancelled() => Next::Stop,
+                room = room(&self.room), if !self.waiting.is_empty() => Next::Room(room),
+                batch = subscription.next(self.capacity), if hungry => Next::Batch(batch),
+                () = tokio::time::sleep_until(last_read + STUCK), if hungry => Next::Silence,
+            };
+            match event {
+                Next::Stop => {
+                    let topic = self.topic.clone();
+                    // Whether the broker is there or not, it is not waited for longer than that.
+                    tokio::spawn(async move { leave(subscription, &topic).await });
+                    return Ok(());
+                }
+                Next::Room(room) => {
+                    if !self.hand_one(room, to).await {
+                        return Ok(());
+                    }
+                }
+                Next::Batch(Ok(batch)) => {
+                    (failing, last_read, *pause) = (None, Instant::now(), PAUSE);
+                    let Some(at_ms) = self.accept(&batch, &stop.reading).await else {
+                        continue;
+                    };
+                    for last in last_of_each_partition(&batch) {
+                        subscription.commit(last).await?;
+                    }
+                    uncommitted_ms = Some(at_ms);
+                }
+                Next::Batch(Err(error)) => {
+                    let since = *failing.get_or_insert_with(Instant::now);
+                    if since.elapsed() > STUCK {
+                        return Err(error);
+                    }
+                    if since.elapsed() < PAUSE {
+                        warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the bus cannot be read, trying again"
+                        );
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Next::Silence => {
+                    last_read = Instant::now();
+                    if let Some(lag) = subscription.lag().await.filter(|lag| *lag > 0) {
+                        let source = format!("{lag} messages wait, and none was read for {STUCK:?}").into();
+                        let topic = self.topic.clone();
+                        return Err(bus::Error::Read { topic, source });
+                    }
+                }
+            }
+            if let Some(at_ms) = uncommitted_ms
+                && subscription.is_committed()
+            {
+                self.journal.committed(at_ms);
+                uncommitted_ms = None;
+            }
+        }
+    }
+
+    /// Journals what can be read and is new; returns when that was, in milliseconds since the epoch. None if
+    /// the journal could not be written before the end: the batch is not to be committed then.
+    async fn accept(&mut self, batch: &[Message], stop: &CancellationToken) -> Option<i64> {
+        let at_ms = record::millis(SystemTime::now());
+        for message in batch {
+            metrics::message_read(&self.topic, message.timestamp_ms);
+        }
+        let read: Vec<(&Message, ActivationMessage)> = batch
+            .iter()
+            .filter_map(|message| Some((message, read(message)?)))
+            .collect();
+        let arrivals: Vec<Arrival<'_>> = read
+            .iter()
+            .map(|(message, activation)| Arrival {
+                id: activation.activation_id,
+                at_ms,
+                message: &message.payload,
+            })
+            .collect();
+        let mut told = false;
+        let new = loop {
+            match self.journal.accept(&arrivals).await {
+                Ok(new) => break new,
+                Err(error) if !told => {
+                    told = true;
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "nothing is read until the journal takes it"
+                    );
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(LONGEST_PAUSE) => {}
+            }
+        };
+        for ((message, activation), new) in read.into_iter().zip(new) {
+            if new {
+                self.waiting.push(activation, message.payload.len());
+            } else {
+                info!(transid = %activation.transid, activation = %activation.activation_id, offset = message.offset, "was accepted before, and is passed over");
+            }
+        }
+        Some(at_ms)
+    }
+
+    /// Hands over what waits until that is nothing, `end` comes, or it is given up.
+    async fn hand_over(&mut self, to: &mpsc::Sender<Fed>, end: impl Future<Output = ()>, stop: &FeedStop) {
+        tokio::pin!(end);
+        loop {
+            let waits = !self.waiting.is_empty();
+            tokio::select! {
+                biased;
+                () = stop.handing_over.cancelled() => return,
+                () = &mut end => return,
+                () = stop.reading.cancelled(), if !waits => return,
+                room = room(&self.room), if waits => {
+                    if !self.hand_one(room, to).await {
+                        return;
                     }
                 }
             }
         }
     }
 
-    /// Returns when told to stop, or when nobody takes messages any more.
-    async fn read(
-        &self,
-        mut subscription: Box<dyn Subscription>,
-        to: &mpsc::Sender<Fed>,
-        stop: &CancellationToken,
-    ) -> Result<(), bus::Error> {
-        self.consuming.cancel();
-        loop {
-            let first = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                permit = self.room.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
-            };
-            let free = 1 + self.room.available_permits().min(self.batch - 1);
-            let messages = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                messages = subscription.next(free) => messages?,
-            };
-            if let Some(last) = messages.last() {
-                commit(subscription.as_mut(), last).await?;
-            }
-            let mut room = Some(first);
-            for message in messages {
-                metrics::message_read(&self.topic, message.timestamp_ms);
-                let permit = match room.take() {
-                    Some(permit) => permit,
-                    None => self
-                        .room
-                        .clone()
-                        .acquire_owned()
-                        .await
-                        .expect("the semaphore is never closed"),
-                };
-                let fed = Fed {
-                    message,
-                    room: Room { _permit: permit },
-                };
-                if to.send(fed).await.is_err() {
-                    return Ok(());
-                }
-            }
+    /// False if nobody takes it.
+    async fn hand_one(&mut self, room: Room, to: &mpsc::Sender<Fed>) -> bool {
+        match self.waiting.pop() {
+            Some(message) => to.send(Fed { message, room }).await.is_ok(),
+            None => true,
         }
     }
 }
 
-async fn commit(subscription: &mut dyn Subscription, last: &Message) -> Result<(), bus::Error> {
-    for _ in 1..COMMIT_TRIES {
-        match subscription.commit(last).await {
-            Ok(()) => return Ok(()),
-            Err(error) => warn!(
-                error = &error as &dyn std::error::Error,
-                "commit failed, trying again"
-            ),
-        }
-        tokio::time::sleep(COMMIT_PAUSE).await;
+enum Next {
+    Stop,
+    Room(Room),
+    Batch(Result<Vec<Message>, bus::Error>),
+    Silence,
+}
+
+async fn room(room: &Arc<Semaphore>) -> Room {
+    let permit = Arc::clone(room).acquire_owned().await;
+    Room {
+        _permit: Some(permit.expect("the semaphore is never closed")),
     }
-    subscription.commit(last).await
+}
+
+async fn leave(subscription: Box<dyn Subscription>, topic: &str) {
+    match tokio::time::timeout(LEAVING, subscription.close()).await {
+        Ok(Ok(())) => debug!(topic, "left"),
+        Ok(Err(error)) => warn!(
+            error = &error as &dyn std::error::Error,
+            "the group was not left in order"
+        ),
+        Err(_) => warn!(topic, "the bus did not answer when the group was left"),
+    }
+}
+
+/// A message that cannot be read is logged and passed over; nobody can be told (M-09, K-25). What it says
+/// is the user's, so no line of this level shows it (N-24).
+fn read(message: &Message) -> Option<ActivationMessage> {
+    match decode::<ActivationMessage>(&message.payload) {
+        Ok(activation) => Some(activation),
+        Err(error) => {
+            metrics::poisoned_message();
+            error!(
+                partition = message.partition,
+                offset = message.offset,
+                bytes = message.payload.len(),
+                member = error.path,
+                "an activation message cannot be read and is dropped"
+            );
+            debug!(%error, text = %String::from_utf8_lossy(&message.payload), "the dropped message");
+            None
+        }
+    }
+}
+
+fn last_of_each_partition(batch: &[Message]) -> impl Iterator<Item = &Message> {
+    let mut last = std::collections::BTreeMap::new();
+    for message in batch {
+        last.insert(message.partition, message);
+    }
+    last.into_values()
 }

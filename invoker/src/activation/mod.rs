@@ -1,6 +1,7 @@
 //! From bytes to a job: read, looked up, checked against its limits; and its run in a container.
 
 pub mod feed;
+mod waiting;
 pub mod executable;
 pub mod resolve;
 pub mod job;

@@ -101,19 +101,11 @@ impl Resolver {
         }
     }
 
-    /// The job that a message asks for; none if it was answered or dropped here.
+    /// The job that a message asks for; none if it was answered here.
     pub async fn resolve(&self, fed: Fed) -> Option<Job> {
-        let mut message: ActivationMessage = match proto::decode::decode(&fed.message.payload) {
-            Ok(message) => message,
-            Err(error) => {
-                let text = String::from_utf8_lossy(&fed.message.payload);
-                metrics::poisoned_message();
-                error!(offset = fed.message.offset, %error, %text, "an activation message cannot be read and is dropped");
-                return None;
-            }
-        };
+        let mut message = fed.message;
         let opened = parameters::open(&mut message, &self.settings.parameter_keys);
-        let message = Arc::new(message);
+        let message: Arc<ActivationMessage> = Arc::from(message);
         metrics::activation_taken_in();
         let owed = Owed::new(Arc::clone(&message), fed.room, Arc::clone(&self.completer));
         if self.blacklist.is_blocked(message.user.namespace.name.as_str()) {

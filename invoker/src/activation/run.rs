@@ -98,6 +98,7 @@ impl Runner {
         let span = tracing::info_span!("run", transid = %job.message.transid, activation = %job.id(), container = container.name);
         let message = Arc::clone(&job.message);
         let work = async {
+            job.owed.start().await;
             let mut init = None;
             if how.initialize {
                 let exchange = self.init(&job, container).await;
@@ -114,6 +115,7 @@ impl Runner {
                         let fault = response::as_fault(&response);
                         let times = record::Times::of(&job.message, init, None);
                         let activation = job.activation(times, response, timed_out);
+                        job.owed.answer(&activation, job.executable.limits.logs > 0).await;
                         self.finish(*job, activation, &container.id).await;
                         return Ran::answered(Outcome::InitFailed { fault });
                     }
@@ -150,6 +152,7 @@ impl Runner {
         let span = tracing::info_span!("run", transid = %job.message.transid, activation = %job.id(), instance = %instance.id());
         let message = Arc::clone(&job.message);
         let work = async {
+            job.owed.start().await;
             let head = instance.head();
             let exchange = self.run(&job, head).await;
             let (limit, most) = (job.executable.time_limit(), self.body_limit(&job).most);

@@ -5,8 +5,8 @@ use super::Simulation;
 use crate::admin;
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::{
-    Identity, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings, RecordSettings,
-    Settings, TopicSettings,
+    Identity, JournalSettings, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings,
+    RecordSettings, Settings, TopicSettings,
 };
 use crate::container::process::{ProcessConfig, ProcessEngine};
 use crate::daemon::{Daemon, Edges};
@@ -206,6 +206,10 @@ fn settings(
         blacklist_interval: Duration::from_secs(300),
         api_host: format!("http://{}", arguments.listen),
         state_dir: state.to_owned(),
+        journal: JournalSettings {
+            keep_on_stop: true,
+            ..JournalSettings::default()
+        },
         grace: GRACE,
     })
 }

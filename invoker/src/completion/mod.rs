@@ -1,10 +1,18 @@
-//! The answer: an outcome becomes an activation, acks and a record, exactly once.
+//! The answer: an outcome becomes an activation, acks, an event and a record, exactly once.
 
 pub mod texts;
 pub mod response;
-pub mod record;
-pub mod ack;
 pub mod owed;
+pub mod completer;
+pub mod outbox;
+mod records;
+mod delivery;
+pub mod event;
+pub mod ack;
+pub mod record;
 
 pub use ack::Acks;
-pub use owed::{Completer, Owed};
+pub use completer::Completer;
+pub use event::Events;
+pub use outbox::Outbox;
+pub use owed::Owed;

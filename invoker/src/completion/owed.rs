@@ -1,27 +1,20 @@
-//! The promise that one activation is answered: one slot-freeing ack, one record.
+//! The promise that one activation is answered: one slot-freeing ack, one record. It is in the journal from
+//! before it is made until it is kept.
 
-use super::{Acks, record, texts};
+use super::completer::Leaving;
+use super::outbox::OnItsWay;
+use super::{Completer, record, texts};
 use crate::activation::feed::Room;
-use crate::store::{self, Database, Store};
+use crate::journal::{Debt, Debts};
 use proto::whisk::activation::{Activation, Response, Status};
 use proto::whisk::activation_message::ActivationMessage;
-use proto::whisk::record::Record;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{error, warn};
 
-/// What answers are given with.
-#[derive(Debug)]
-pub struct Completer {
-    pub acks: Acks,
-    pub store: Arc<dyn Store>,
-    pub tasks: TaskTracker,
-}
-
-/// A failed write of a record is tried this often, with growing pauses.
-const RECORD_TRIES: u32 = 6;
-const RECORD_PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries at a journal that cannot be written.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Dropped unkept, it tells the controller that the platform failed.
 #[must_use = "an unsettled activation keeps its caller waiting until the time limit"]
@@ -35,122 +28,177 @@ pub struct Owed {
 #[derive(Debug)]
 struct Call {
     message: Arc<ActivationMessage>,
-    /// Whether the slot-freeing ack has gone.
-    freed: bool,
-    /// Whether it ran, and the result was sent where one is wanted.
-    answered: bool,
-    room: Room,
+    since_ms: i64,
+    stage: Stage,
+    /// Given back when the container is free again (K-25).
+    _room: Room,
+    _open: TaskTrackerToken,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+enum Stage {
+    Waiting,
+    /// User code may have run.
+    Started,
+    /// `/run` has ended, logs are to come; a blocking caller's result is on its way.
+    Ended(Option<OnItsWay>),
+    /// Everything is said.
+    Answered,
+}
+
+/// What of the acks is to be said at the end.
+#[derive(Clone, Copy, Debug)]
+enum Last {
+    Completion,
+    Combined {
+        /// The whole activation, for somebody who waits.
+        heard: bool,
+    },
 }
 
 impl Owed {
     pub fn new(message: Arc<ActivationMessage>, room: Room, completer: Arc<Completer>) -> Self {
+        let call = Call {
+            message,
+            since_ms: record::millis(SystemTime::now()),
+            stage: Stage::Waiting,
+            _room: room,
+            _open: completer.open.token(),
+        };
         Self {
-            call: Some(Call {
-                message,
-                freed: false,
-                answered: false,
-                room,
-            }),
+            call: Some(call),
             completer,
         }
     }
 
-    /// `/run` has ended: a blocking caller gets the result now, and so does the slot if no logs are
-    /// to be collected (S-10a … d).
+    /// To be called before user code may run, `/init` included: from then on it is never run again.
+    /// Returns once that is written down, however long that takes.
+    pub async fn start(&mut self) {
+        let Some(call) = &mut self.call else { return };
+        if !matches!(call.stage, Stage::Waiting) {
+            return; // it was started before, and came back
+        }
+        while let Err(error) = self.completer.journal.start(call.message.activation_id).await {
+            error!(activation = %call.message.activation_id, error = &error as &dyn std::error::Error, "not run yet");
+            tokio::time::sleep(PAUSE).await;
+        }
+        call.stage = Stage::Started;
+    }
+
+    /// `/run` (or a failed `/init`) has ended: a blocking caller gets the result now. If no logs are to be
+    /// collected all is said, the record included (S-10a … d).
     pub async fn answer(&mut self, activation: &Activation, collects_logs: bool) {
         let Some(call) = &mut self.call else { return };
-        match (call.message.blocking, collects_logs) {
-            (true, true) => self.completer.acks.result(&call.message, activation).await,
-            (true, false) => self.completer.acks.combined(&call.message, activation).await,
-            (false, true) => {}
-            (false, false) => self.completer.acks.completion(&call.message, activation).await,
+        let (id, blocking) = (call.message.activation_id, call.message.blocking);
+        if !collects_logs {
+            let last = if blocking {
+                Last::Combined { heard: true }
+            } else {
+                Last::Completion
+            };
+            let debts = call.last(&self.completer, activation, last, true);
+            call.stage = Stage::Answered;
+            return deliver(&self.completer, &call.message, debts, None).await;
         }
-        call.answered = true;
-        call.freed |= !collects_logs;
+        let mut result = None;
+        if blocking {
+            let debts = self.completer.result(&call.message, activation, call.since_ms);
+            if let Err(error) = self.completer.journal.end(id, &debts).await {
+                warn!(activation = %id, error = &error as &dyn std::error::Error, "the result is not written down");
+            }
+            result = Some(self.completer.outbox.send_result(id, debts));
+        }
+        call.stage = Stage::Ended(result);
     }
 
     /// Logs are in: the slot is freed, and the record is written beside it (D-45). Where nothing ran,
-    /// all is said at once (S-10e, f).
-    pub async fn settle(mut self, activation: Activation, stored: bool) {
-        let Some(call) = self.call.take() else { return };
-        let completer = Arc::clone(&self.completer);
-        if stored {
-            let store = Arc::clone(&completer.store);
-            completer.tasks.spawn(write(
-                store,
-                Record::new(activation.clone(), record::millis(SystemTime::now())),
-            ));
+    /// all is said at once (S-10e, f). `kept`: a record is written if the settings say so too.
+    pub async fn settle(mut self, activation: Activation, kept: bool) {
+        let Some(mut call) = self.call.take() else { return };
+        let (last, result) = match std::mem::replace(&mut call.stage, Stage::Answered) {
+            Stage::Answered => return,
+            Stage::Ended(result) => (Last::Completion, result),
+            Stage::Waiting | Stage::Started => (
+                Last::Combined {
+                    heard: call.message.blocking,
+                },
+                None,
+            ),
+        };
+        let mut debts = call.last(&self.completer, &activation, last, kept);
+        if let Some(on_its_way) = &result
+            && !on_its_way.has_arrived()
+        {
+            let unsure = self.completer.result(&call.message, &activation, call.since_ms);
+            debts.all.extend(unsure.all);
         }
-        free(&completer.acks, &call, &activation).await;
-        drop(call.room);
+        deliver(&self.completer, &call.message, debts, result).await;
     }
-}
 
-impl Owed {
-    /// Nothing of it is run or recorded, and the caller is told no more than that it has ended (N-03).
+    /// Its namespace is blocked: nothing is run and nothing kept, and nobody is told more than the id
+    /// (N-03, S-10h).
     pub async fn turn_away(mut self, activation: Activation) {
-        let Some(call) = self.call.take() else { return };
-        self.completer.acks.shrunk(&call.message, &activation).await;
-        drop(call.room);
+        let Some(mut call) = self.call.take() else { return };
+        call.stage = Stage::Answered;
+        let debts = call.last(
+            &self.completer,
+            &activation,
+            Last::Combined { heard: false },
+            false,
+        );
+        deliver(&self.completer, &call.message, debts, None).await;
     }
 }
 
-/// Whatever of the acks has not gone yet.
-async fn free(acks: &Acks, call: &Call, activation: &Activation) {
-    match (call.freed, call.answered) {
-        (true, _) => {}
-        (false, true) => acks.completion(&call.message, activation).await,
-        (false, false) => acks.combined(&call.message, activation).await,
+impl Call {
+    fn last(&self, completer: &Completer, activation: &Activation, last: Last, kept: bool) -> Debts {
+        let slot: Debt = match last {
+            Last::Completion => completer.acks().completion(&self.message, activation),
+            Last::Combined { heard } => completer.acks().combined(&self.message, activation, heard),
+        };
+        completer.debts(&self.message, activation, slot, kept, self.since_ms)
     }
 }
 
-/// Writes the record; never changes what the caller gets.
-async fn write(store: Arc<dyn Store>, record: Record) {
-    let body = match serde_json::to_value(&record) {
-        Ok(serde_json::Value::Object(mut body)) => {
-            body.remove("_id");
-            body.remove("_rev");
-            serde_json::Value::Object(body)
-        }
-        Ok(_) => unreachable!("a record is written as an object"),
-        Err(error) => return error!(id = record.id, %error, "record cannot be encoded"),
-    };
-    for attempt in 1..=RECORD_TRIES {
-        match store.put(Database::Activation, &record.id, None, &body).await {
-            Ok(_) => return,
-            Err(store::Error::Conflict { .. }) => {
-                return warn!(id = record.id, "a record of this activation is there already");
-            }
-            Err(error) if attempt < RECORD_TRIES => {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "record not stored, trying again"
-                );
-                tokio::time::sleep(RECORD_PAUSE * 2_u32.pow(attempt)).await;
-            }
-            Err(error) => error!(error = &error as &dyn std::error::Error, "record not stored"),
-        }
+/// Written down first, then sent (D-46). A journal that cannot be written holds up no answer.
+async fn deliver(completer: &Completer, message: &ActivationMessage, debts: Debts, result: Option<OnItsWay>) {
+    let id = message.activation_id;
+    if let Err(error) = completer.journal.answer(id, &debts).await {
+        error!(transid = %message.transid, activation = %id, error = &error as &dyn std::error::Error, "the answer is not written down");
     }
+    completer.outbox.deliver(id, debts, result);
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        let Some(call) = self.call.take() else { return };
-        error!(transid = %call.message.transid, activation = %call.message.activation_id, "an activation was dropped unanswered");
-        let completer = Arc::clone(&self.completer);
-        let response = Response::failure(Status::WhiskError, texts::NO_VALID_RESPONSE);
-        let activation = record::unread(&call.message, response);
-        // Outside a runtime there is nobody left to tell.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let tasks = completer.tasks.clone();
-            runtime.spawn(tasks.track_future(async move {
-                free(&completer.acks, &call, &activation).await;
-                write(
-                    Arc::clone(&completer.store),
-                    Record::new(activation, record::millis(SystemTime::now())),
-                )
-                .await;
-            }));
+        let Some(mut call) = self.call.take() else { return };
+        let (message, stage) = (&call.message, std::mem::replace(&mut call.stage, Stage::Answered));
+        let text = match (self.completer.leaving(), &stage) {
+            (_, Stage::Answered) => return,
+            (Leaving::Keep, Stage::Waiting) => return, // the journal has it
+            (Leaving::Answer, Stage::Waiting) => texts::STOPPED_BEFORE,
+            (Leaving::Answer | Leaving::Keep, Stage::Started | Stage::Ended(_)) => texts::STOPPED,
+            (Leaving::No, _) => {
+                error!(transid = %message.transid, activation = %message.activation_id, "an activation was dropped unanswered");
+                texts::NO_VALID_RESPONSE
+            }
+        };
+        let activation = record::unread(message, Response::failure(Status::WhiskError, text));
+        let (last, result) = match stage {
+            Stage::Ended(result) => (Last::Completion, result),
+            Stage::Waiting | Stage::Started | Stage::Answered => (
+                Last::Combined {
+                    heard: message.blocking,
+                },
+                None,
+            ),
+        };
+        let debts = call.last(&self.completer, &activation, last, true);
+        let id = call.message.activation_id;
+        if let Err(error) = self.completer.journal.answer_unsynced(id, &debts) {
+            error!(activation = %id, error = &error as &dyn std::error::Error, "the answer is not written down");
         }
+        self.completer.outbox.deliver(id, debts, result);
     }
 }

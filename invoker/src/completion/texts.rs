@@ -15,6 +15,11 @@ pub const LOGS_FAILED: &str = "There was an issue while collecting your logs. Da
 pub const LOGS_MAY_MISS: &str =
     "The action did not initialize or run as expected. Log data might be missing."; // E-22
 
+// Ours: what only this invoker says. Whisk errors, all of them.
+pub const RESTARTED: &str = "The invoker was restarted while the action was running.";
+pub const STOPPED: &str = "The invoker was stopped while the action was running.";
+pub const STOPPED_BEFORE: &str = "The invoker was stopped before the action was run.";
+
 /// E-04
 pub fn invalid_run_response(body: &str) -> String {
     with_body(

@@ -183,8 +183,7 @@ impl Dispatcher {
             inbox.tell(Message::Ready(instance));
             Ok::<(), Fault>(())
         };
-        let inbox = self.inbox.clone();
-        self.hands.tasks.spawn(async move {
+        self.spawn(async move |_, inbox: Inbox| {
             if let Err(fault) = work.await {
                 inbox.event(Event::StartFailed { instance: id, fault });
             }
@@ -360,9 +359,14 @@ impl Dispatcher {
     }
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Arc<Hands>, Inbox) -> F) {
-        self.hands
-            .tasks
-            .spawn(work(Arc::clone(&self.hands), self.inbox.clone()));
+        let give_up = self.hands.give_up.clone();
+        let work = work(Arc::clone(&self.hands), self.inbox.clone());
+        self.hands.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = give_up.cancelled() => {}
+            }
+        });
     }
 
     fn spawn_blocking(&self, work: impl FnOnce(&Hands) + Send + 'static) {

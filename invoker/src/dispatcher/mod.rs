@@ -118,6 +118,8 @@ pub struct Hands {
     /// Told whether containers start.
     pub readiness: Readiness,
     pub tasks: TaskTracker,
+    /// Breaks off whatever is being done; what was promised is answered by letting go of it.
+    pub give_up: CancellationToken,
     /// Beginning of every container's name.
     pub name_prefix: String,
     pub api_host: String,
