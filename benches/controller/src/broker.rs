@@ -170,6 +170,7 @@ fn properties(folder: &Path, port: u16, controller: u16) -> String {
          log.dirs={}\n\
          auto.create.topics.enable=false\n\
          group.initial.rebalance.delay.ms=0\n\
+         group.min.session.timeout.ms=500\n\
          offsets.topic.num.partitions=1\n\
          offsets.topic.replication.factor=1\n\
          transaction.state.log.replication.factor=1\n\

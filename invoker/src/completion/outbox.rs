@@ -48,13 +48,14 @@ impl OnItsWay {
 
 impl Outbox {
     pub fn new(bus: Arc<dyn Bus>, store: Arc<dyn Store>, journal: Arc<Journal>) -> Self {
-        let records = Records::start(store, Arc::clone(&journal), &TaskTracker::new());
+        let end = CancellationToken::new();
+        let records = Records::start(store, Arc::clone(&journal), end.clone());
         Self {
             bus,
             journal,
             records,
             acks: TaskTracker::new(),
-            end: CancellationToken::new(),
+            end,
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 /// Most writes under way.
@@ -48,11 +48,13 @@ struct State {
     away: AtomicBool,
     /// While the store is away one at a time tries it.
     probe: Mutex<Duration>,
+    /// What is not stored by then is stored after the next start.
+    end: CancellationToken,
 }
 
 impl Records {
-    /// Stores what is put, on `tasks`, until the last owner is dropped.
-    pub(super) fn start(store: Arc<dyn Store>, journal: Arc<Journal>, tasks: &TaskTracker) -> Self {
+    /// Stores what is put, until `end`.
+    pub(super) fn start(store: Arc<dyn Store>, journal: Arc<Journal>, end: CancellationToken) -> Self {
         let (queue, due) = mpsc::unbounded_channel();
         let state = Arc::new(State {
             store,
@@ -61,8 +63,9 @@ impl Records {
             left: watch::Sender::new(0),
             away: AtomicBool::new(false),
             probe: Mutex::new(PAUSE),
+            end,
         });
-        tasks.spawn(write_all(Arc::clone(&state), due));
+        tokio::spawn(write_all(Arc::clone(&state), due));
         Self { queue, state }
     }
 
@@ -79,7 +82,7 @@ impl Records {
             }
             fits
         });
-        // The writer ends when this end is dropped, not before.
+        // After the end the journal has it.
         let _ = self.queue.send(Due { id, record });
     }
 
@@ -101,7 +104,8 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
         Arc::new(Semaphore::new(AT_ONCE)),
         Arc::new(Semaphore::new(BYTES_AT_ONCE)),
     );
-    while let Some(Due { id, record }) = due.recv().await {
+    let end = state.end.clone();
+    while let Some(Some(Due { id, record })) = end.run_until_cancelled(due.recv()).await {
         let record = match record {
             Some(record) => {
                 let length = record.payload.len();
@@ -123,7 +127,10 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             if let Some(record) = record {
-                state.write(id, &record).await;
+                let written = state.end.run_until_cancelled(state.write(id, &record)).await;
+                if written.is_none() {
+                    return;
+                }
             }
             state.left.send_modify(|left| *left -= 1);
             drop((slot, held));
@@ -145,7 +152,7 @@ impl State {
 
     /// Returns when the store has it, or will never take it; it never changes what the caller gets.
     async fn write(&self, id: ActivationId, record: &Debt) {
-        let body = match serde_json::from_slice(&record.payload) {
+        let body = match body(&record.payload) {
             Ok(body) => body,
             Err(error) => {
                 error!(activation = %id, %error, "a record is not JSON, and is not stored");
@@ -199,4 +206,13 @@ impl State {
             }
         }
     }
+}
+
+/// The document without its id, which stands beside it.
+fn body(record: &[u8]) -> Result<serde_json::Value, serde_json::Error> {
+    let mut body: serde_json::Value = serde_json::from_slice(record)?;
+    if let serde_json::Value::Object(members) = &mut body {
+        members.shift_remove("_id");
+    }
+    Ok(body)
 }

@@ -126,12 +126,12 @@ fn keep(shared: &Shared, folder: &File) {
         while let Err(error) = sync(shared, folder) {
             tracing::error!(%error, "the journal cannot be written");
             if closed {
-                return;
+                break;
             }
             std::thread::sleep(PAUSE);
         }
         if closed {
-            return;
+            return shared.lock().close();
         }
         if let Err(error) = clean(shared, folder) {
             tracing::error!(%error, "the journal cannot be shortened");

@@ -50,6 +50,8 @@ pub(super) struct Log {
     unsynced: Vec<Arc<File>>,
     /// A write that failed may have left bytes behind the last whole frame.
     torn: bool,
+    /// Another process may be writing by now.
+    closed: bool,
 }
 
 impl Log {
@@ -64,6 +66,7 @@ impl Log {
             written: 0,
             unsynced: Vec::new(),
             torn: false,
+            closed: false,
         };
         for number in segment::list(folder)? {
             let mut steps = Vec::new();
@@ -99,6 +102,9 @@ impl Log {
     /// # Errors
     /// None of the entries is in the log then.
     pub(super) fn append(&mut self, entries: &[Entry<'_>]) -> io::Result<u64> {
+        if self.closed {
+            return Err(io::Error::other("it was closed"));
+        }
         let last = self.last();
         if last.bytes >= SEGMENT || self.torn {
             self.rotate()?;
@@ -131,6 +137,11 @@ impl Log {
             self.apply(entry.step(), place);
         }
         Ok(self.written)
+    }
+
+    /// From now on nothing can be appended.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Takes note of a delivery; it is written with the next append.

@@ -27,8 +27,8 @@ use proto::id::ActivationId;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -97,7 +97,8 @@ pub struct Journal {
     settings: JournalSettings,
     shared: Arc<Shared>,
     keeper: Keeper,
-    _lock: File,
+    /// None once closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl Journal {
@@ -130,7 +131,7 @@ impl Journal {
             settings,
             shared,
             keeper,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -295,9 +296,10 @@ impl Journal {
         }
     }
 
-    /// Returns when everything is on the disk.
+    /// Takes nothing more, and returns when everything is on the disk and another process may have it.
     pub fn close(&self) {
         self.keeper.stop(&self.shared);
+        self.lock.lock().expect("no holder panics").take();
     }
 
     async fn settled(&self, written: io::Result<u64>) -> Result<(), Error> {

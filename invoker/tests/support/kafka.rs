@@ -2,6 +2,7 @@
 
 use ffs_invoker::bus::kafka::{KafkaBus, KafkaSettings};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub(crate) struct Broker(stand_in_controller::broker::Broker);
 
@@ -29,7 +30,13 @@ impl Broker {
 
     /// Takes the broker away and brings it back, with what it has stored.
     pub(crate) fn restart(&mut self) {
+        self.away(Duration::ZERO);
+    }
+
+    /// The same, and it stays away for so long.
+    pub(crate) fn away(&mut self, long: Duration) {
         self.0.stop();
+        std::thread::sleep(long);
         self.0.go_on().unwrap();
     }
 }

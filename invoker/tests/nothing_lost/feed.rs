@@ -1,0 +1,180 @@
+//! What is read, when it is committed, and how much of it at once.
+
+use crate::kafka::shared;
+use crate::world::{LOGGED, SILENT, Wishes, World, eventually, hex, message};
+use ffs_invoker::bus::Bus;
+use rdkafka::ClientConfig;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The position of the daemon's group; none before the first commit.
+async fn committed(world: &World) -> Option<i64> {
+    let (hosts, topic) = (world.hosts.clone(), world.topic("invoker0"));
+    let asked = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", hosts)
+            .set("group.id", &topic)
+            .create()
+            .unwrap();
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition(&topic, 0);
+        let found = consumer
+            .committed_offsets(partitions, Duration::from_secs(10))
+            .ok()?;
+        found.elements().first()?.offset().to_raw().filter(|at| *at >= 0)
+    });
+    asked.await.unwrap()
+}
+
+/// K-24, K-23, K-20, K-21, K-22, K-02: with 8 in the pool's hands no more than 16 wait behind them; what was
+/// read is committed while it still runs, and reading goes on as activations end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_read_than_the_feed_has_room_for() {
+    let broker = tokio::task::spawn_blocking(shared).await.unwrap();
+    let world = World::new(broker).await;
+    world.make("invoker0", &[]).await;
+    for id in 1..=40 {
+        world
+            .send(&message(id, LOGGED, false, json!({ "sleep_ms": 4000 })))
+            .await;
+    }
+    let running = world.start(&Wishes::default()).await;
+
+    eventually("8 run, 16 wait and are committed", async || {
+        world.runs().len() == 8 && committed(&world).await == Some(24)
+    })
+    .await;
+    assert!(world.acks().await.is_empty(), "none of them has ended yet");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!((world.runs().len(), committed(&world).await), (8, Some(24)));
+
+    world.freed(40).await;
+    eventually("all is committed", async || committed(&world).await == Some(40)).await;
+    running.stop().await;
+}
+
+/// K-25, K-26, K-27, M-09, S-11, O-09, D-07: whatever becomes of a message, its unit of room comes back, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_messages_cost_no_room() {
+    let broker = tokio::task::spawn_blocking(shared).await.unwrap();
+    let world = World::new(broker).await;
+    let running = world.start(&Wishes::default()).await;
+    let mut readable = Vec::new();
+    for id in 1..=300_u128 {
+        let blocking = id % 2 == 0;
+        let good = message(id, if id % 3 == 0 { LOGGED } else { SILENT }, blocking, json!({}));
+        let mut sent = good.clone();
+        match id % 6 {
+            0 => {} // good
+            1 => sent = json!({ "this is": "no activation message" }),
+            2 => sent["initArgs"] = Value::Null,
+            3 => sent["action"]["name"] = "deleted".into(),
+            4 => sent["content"] = json!({ "answer": { "error": "no" } }),
+            _ => sent["content"] = json!({ "status": 500 }),
+        }
+        if matches!(id % 6, 0 | 3..) {
+            readable.push(hex(id));
+        }
+        world.send(&sent).await;
+    }
+    let no_json = world.topic("invoker0");
+    world.bus.send(&no_json, b"{\"action\":".to_vec()).await.unwrap();
+
+    let acks = world.freed(readable.len()).await;
+
+    let mut freed: Vec<String> = acks
+        .iter()
+        .filter(|ack| ack.frees_slot())
+        .map(|ack| ack.activation_id().to_string())
+        .collect();
+    freed.sort();
+    assert_eq!(freed, readable, "each readable one once");
+    eventually("all is committed", async || committed(&world).await == Some(301)).await;
+    // The room is what it was.
+    for id in 1001..=1040 {
+        world
+            .send(&message(id, LOGGED, false, json!({ "sleep_ms": 8000 })))
+            .await;
+    }
+    let running_now = |runs: std::collections::BTreeMap<String, usize>| {
+        (1001..=1040).filter(|id| runs.contains_key(&hex(*id))).count()
+    };
+    // They trickle in, so that batches are smaller than they could be: 9 to 16 wait.
+    let read = async || committed(&world).await.unwrap_or(0) - 301;
+    eventually("8 run, some wait", async || {
+        running_now(world.runs()) == 8 && read().await > 16
+    })
+    .await;
+    let (ran, read) = (running_now(world.runs()), read().await);
+    assert!(ran == 8 && read <= 24, "{ran} run, {read} are read");
+    running.stop().await;
+}
+
+/// K-21, K-20, K-28: a successor goes on behind the last commit, with what is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_reads_what_came_meanwhile_and_nothing_else() {
+    let broker = tokio::task::spawn_blocking(shared).await.unwrap();
+    let world = World::new(broker).await;
+    let running = world.start(&Wishes::default()).await;
+    world.send(&message(1, SILENT, true, json!({}))).await;
+    world.freed(1).await;
+    running.stop().await;
+    for id in 2..=3 {
+        world.send(&message(id, SILENT, true, json!({}))).await;
+    }
+    let running = world.start(&Wishes::default()).await;
+    let acks = world.freed(3).await;
+    assert_eq!(acks.len(), 3);
+    assert!(world.runs().values().all(|runs| *runs == 1));
+    running.stop().await;
+}
+
+/// K-28: the bus gives out again what was committed: it is passed over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_comes_again_is_passed_over() {
+    let broker = tokio::task::spawn_blocking(shared).await.unwrap();
+    let world = World::new(broker).await;
+    let running = world.start(&Wishes::default()).await;
+    let again = message(1, LOGGED, true, json!({}));
+    for _ in 0..3 {
+        world.send(&again).await;
+    }
+    world.send(&message(2, LOGGED, true, json!({}))).await;
+    let acks = world.freed(2).await;
+    assert_eq!(acks.len(), 4);
+    running.stop().await;
+    let running = world.start(&Wishes::default()).await;
+    world.send(&again).await;
+    world.send(&message(3, LOGGED, true, json!({}))).await;
+    assert_eq!(world.freed(3).await.len(), 6);
+    assert!(world.runs().values().all(|runs| *runs == 1));
+    running.stop().await;
+}
+
+/// K-24, O-11: a long queue stays where it is; the daemon's memory does not grow with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_queued_messages_stay_with_the_broker() {
+    let broker = tokio::task::spawn_blocking(shared).await.unwrap();
+    let world = World::new(broker).await;
+    world.make("invoker0", &[]).await;
+    let sends = (1..=10_000_u128).map(|id| {
+        let world = &world;
+        async move {
+            world
+                .send(&message(id, LOGGED, false, json!({ "sleep_ms": 60_000 })))
+                .await
+        }
+    });
+    futures::future::join_all(sends).await;
+    let child = crate::killed::start(&world);
+    eventually("8 run", async || world.runs().len() == 8).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let resident = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    let kib: u64 = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
+    // Not optimized, with a store and containers inside: the figure for the product is in benches/README.md.
+    assert!(kib < 100 << 10, "{resident}");
+    eventually("24 are committed", async || committed(&world).await == Some(24)).await;
+    crate::killed::stop(&world, child);
+}

@@ -1,0 +1,14 @@
+//! Nothing lost: each activation that was read gets one completion and one record and runs at most once,
+//! whatever is killed, stopped or away. With a real broker.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/kafka.rs"]
+#[allow(dead_code)] // other tests use the rest
+mod kafka;
+mod answers;
+mod engine;
+mod killed;
+mod outages;
+mod feed;
+mod stopping;
+mod world;
