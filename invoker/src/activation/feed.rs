@@ -70,6 +70,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A consumer that fails, or reads nothing although there is something, for so long is replaced (K-29).
 const STUCK: Duration = Duration::from_secs(31);
+/// When the number of unread messages is looked at (H-37), and how long the answer may take.
+const FIRST_LAG: Duration = Duration::from_secs(10);
+const LAG: Duration = Duration::from_secs(60);
+const LAG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long leaving the group may take at the end.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -141,6 +145,7 @@ impl Feed {
         self.consuming.cancel();
         let mut uncommitted_ms = None;
         let mut last_read = Instant::now();
+        let mut lag_due = Instant::now() + FIRST_LAG;
         let mut failing: Option<Instant> = None;
         loop {
             let hungry = self.waiting.len() <= self.capacity;
@@ -153,6 +158,7 @@ impl Feed {
                 room = room(&self.room), if !self.waiting.is_empty() => Next::Room(room),
                 batch = subscription.next(self.capacity), if hungry => Next::Batch(batch),
                 () = tokio::time::sleep_until(last_read + STUCK), if hungry => Next::Silence,
+                () = tokio::time::sleep_until(lag_due) => Next::Lag,
             };
             match event {
                 Next::Stop => {
@@ -188,6 +194,12 @@ impl Feed {
                         );
                     }
                     tokio::time::sleep(PAUSE).await;
+                }
+                Next::Lag => {
+                    lag_due = Instant::now() + LAG;
+                    if let Ok(Some(lag)) = tokio::time::timeout(LAG_PATIENCE, subscription.lag()).await {
+                        metrics::unread(&self.topic, lag);
+                    }
                 }
                 Next::Silence => {
                     last_read = Instant::now();
@@ -287,6 +299,7 @@ enum Next {
     Room(Room),
     Batch(Result<Vec<Message>, bus::Error>),
     Silence,
+    Lag,
 }
 
 async fn room(room: &Arc<Semaphore>) -> Room {

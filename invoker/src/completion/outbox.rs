@@ -7,6 +7,7 @@ use super::delivery::{self, AckKey, Window};
 use super::records::Records;
 use crate::bus::Bus;
 use crate::journal::{Debts, Journal, Part, Parts};
+use crate::metrics;
 use crate::store::Store;
 use proto::id::ActivationId;
 use std::collections::{BTreeMap, HashSet};
@@ -214,12 +215,14 @@ impl Outbox {
     fn spawn(&self, delivery: impl Future<Output = ()> + Send + 'static) {
         // Outside a runtime nobody can deliver: the journal has it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let end = self.end.clone();
+            let (end, acks) = (self.end.clone(), self.acks.clone());
             runtime.spawn(self.acks.track_future(async move {
+                metrics::outbox("ack", acks.len());
                 tokio::select! {
                     () = delivery => {}
                     () = end.cancelled() => {}
                 }
+                metrics::outbox("ack", acks.len().saturating_sub(1));
             }));
         }
     }

@@ -4,6 +4,7 @@
 //! batched is the store's business; here many are under way at once, so that it has something to batch.
 
 use crate::journal::{Debt, Journal, Part};
+use crate::metrics;
 use crate::store::{self, Database, Store};
 use proto::id::ActivationId;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ impl Records {
     /// Never waits.
     pub(super) fn put(&self, id: ActivationId, record: Option<Debt>) {
         let state = &self.state;
-        state.left.send_modify(|left| *left += 1);
+        state.count(|left| left + 1);
         let record = record.filter(|record| {
             let bytes = record.payload.len();
             let before = state.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -132,13 +133,20 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
                     return;
                 }
             }
-            state.left.send_modify(|left| *left -= 1);
+            state.count(|left| left - 1);
             drop((slot, held));
         });
     }
 }
 
 impl State {
+    fn count(&self, change: impl FnOnce(usize) -> usize) {
+        self.left.send_modify(|left| {
+            *left = change(*left);
+            metrics::outbox("record", *left);
+        });
+    }
+
     /// From the journal; what is not there any more needs no delivery.
     fn read(&self, id: ActivationId) -> Option<Debt> {
         match self.journal.debts(id) {

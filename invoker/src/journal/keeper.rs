@@ -3,6 +3,7 @@
 use super::log::Log;
 use super::segment::{self, Place};
 use crate::config::JournalSync;
+use crate::metrics;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -145,6 +146,7 @@ fn sync(shared: &Shared, folder: &File) -> io::Result<()> {
         if log.has_marks() {
             log.append(&[])?;
         }
+        metrics::journal_size(log.bytes());
         log.to_sync()
     };
     if files.len() > 1 {

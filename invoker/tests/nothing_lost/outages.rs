@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ffs_invoker::store::embedded::EmbeddedStore;
 use ffs_invoker::store::{Database, Document, Error, Query, Store};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -48,8 +48,18 @@ impl Store for AwayStore {
         self.inner.delete(on, id, revision).await
     }
 
-    async fn attachment(&self, on: Database, id: &str, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.inner.attachment(on, id, name).await
+    async fn attachment(
+        &self,
+        on: Database,
+        id: &str,
+        revision: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.attachment(on, id, revision, name).await
+    }
+
+    async fn blocked_namespaces(&self) -> Result<BTreeSet<String>, Error> {
+        self.inner.blocked_namespaces().await
     }
 
     async fn put_attachment(

@@ -5,8 +5,8 @@ use crate::kafka::Broker;
 use ffs_invoker::bus::kafka::{KafkaBus, KafkaSettings};
 use ffs_invoker::bus::{Bus, TopicSpec};
 use ffs_invoker::config::{
-    Identity, JournalSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings, RecordSettings,
-    Settings, TopicSettings,
+    Identity, JournalSettings, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings,
+    RecordSettings, Settings, TopicSettings,
 };
 use ffs_invoker::daemon::{Daemon, Edges, Error};
 use ffs_invoker::gpu;
@@ -211,6 +211,7 @@ impl World {
                 layers: self.folder.join("layers"),
             },
             runtimes: Runtimes::built_in(),
+            metrics: MetricsSettings::default(),
             topics,
             records: wishes.records,
             parameter_keys: ParameterKeys::default(),
