@@ -2,6 +2,7 @@
 
 pub mod feed;
 mod waiting;
+pub mod health_tests;
 pub mod executable;
 pub mod resolve;
 pub mod job;

@@ -4,6 +4,7 @@
 
 use super::executable::NotExecutable;
 use super::feed::Fed;
+use super::health_tests::{HealthTests, Role};
 use super::parameters;
 use super::{Executable, Job};
 use crate::blacklist::Blacklist;
@@ -41,6 +42,7 @@ pub struct Resolver {
     settings: Arc<Settings>,
     completer: Arc<Completer>,
     blacklist: Arc<Blacklist>,
+    health_tests: HealthTests,
     cache: Mutex<HashMap<(String, String), Arc<Entry>>>,
 }
 
@@ -97,6 +99,7 @@ impl Resolver {
             settings,
             completer,
             blacklist,
+            health_tests: HealthTests::default(),
             cache: Mutex::default(),
         }
     }
@@ -107,12 +110,23 @@ impl Resolver {
         let opened = parameters::open(&mut message, &self.settings.parameter_keys);
         let message: Arc<ActivationMessage> = Arc::from(message);
         metrics::activation_taken_in();
-        let owed = Owed::new(Arc::clone(&message), fed.room, Arc::clone(&self.completer));
+        let mut owed = Owed::new(Arc::clone(&message), fed.room, Arc::clone(&self.completer));
         if self.blacklist.is_blocked(message.user.namespace.name.as_str()) {
             warn!(transid = %message.transid, namespace = %message.user.namespace.name, "action not run: the namespace is blocked");
             let response = Response::failure(Status::ApplicationError, texts::BLACKLISTED);
             owed.turn_away(record::unread(&message, response)).await;
             return None;
+        }
+        match self.health_tests.join(&message).await {
+            Role::None => {}
+            Role::Runs(witness) => owed.show(witness),
+            Role::Merged(activation) => {
+                metrics::health_test_merged();
+                let stored = message.user.limits.store_activations.unwrap_or(true);
+                owed.answer(&activation, false).await;
+                owed.settle(activation, stored).await;
+                return None;
+            }
         }
         match Transaction::scope(&message.transid, self.executable(&message)).await {
             Ok(executable) => {

@@ -15,4 +15,4 @@ pub use ack::Acks;
 pub use completer::Completer;
 pub use event::Events;
 pub use outbox::Outbox;
-pub use owed::Owed;
+pub use owed::{Owed, Witness};

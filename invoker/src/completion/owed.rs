@@ -16,6 +16,9 @@ use tracing::{error, warn};
 /// Between two tries at a journal that cannot be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Sees the activation that an answer was given with; closed without, if there was none.
+pub type Witness = tokio::sync::watch::Sender<Option<Activation>>;
+
 /// Dropped unkept, it tells the controller that the platform failed.
 #[must_use = "an unsettled activation keeps its caller waiting until the time limit"]
 #[derive(Debug)]
@@ -30,6 +33,7 @@ struct Call {
     message: Arc<ActivationMessage>,
     since_ms: i64,
     stage: Stage,
+    witness: Option<Witness>,
     /// Given back when the container is free again (K-25).
     _room: Room,
     _open: TaskTrackerToken,
@@ -63,12 +67,20 @@ impl Owed {
             message,
             since_ms: record::millis(SystemTime::now()),
             stage: Stage::Waiting,
+            witness: None,
             _room: room,
             _open: completer.open.token(),
         };
         Self {
             call: Some(call),
             completer,
+        }
+    }
+
+    /// Shows the answer to somebody else too.
+    pub fn show(&mut self, to: Witness) {
+        if let Some(call) = &mut self.call {
+            call.witness = Some(to);
         }
     }
 
@@ -116,6 +128,9 @@ impl Owed {
     /// all is said at once (S-10e, f). `kept`: a record is written if the settings say so too.
     pub async fn settle(mut self, activation: Activation, kept: bool) {
         let Some(mut call) = self.call.take() else { return };
+        if let Some(witness) = call.witness.take() {
+            witness.send_replace(Some(activation.clone()));
+        }
         let (last, result) = match std::mem::replace(&mut call.stage, Stage::Answered) {
             Stage::Answered => return,
             Stage::Ended(result) => (Last::Completion, result),

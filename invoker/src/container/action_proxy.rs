@@ -4,6 +4,7 @@
 //! business. Source: `ApacheBlockingContainerClient.scala`; contract C-01, C-20 … C-45.
 
 use super::Address;
+use crate::metrics;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes as Chunk, Incoming};
 use hyper::{Request, header};
@@ -128,14 +129,20 @@ async fn patiently<S, F: Future<Output = std::io::Result<S>>>(
     connect: Connect,
     mut open: impl FnMut() -> F,
 ) -> std::io::Result<S> {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut retries) = (FIRST_PAUSE, 0);
     loop {
         match open().await {
             Err(error) if is_worth_waiting(error.kind(), connect) => {
+                retries += 1;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            outcome => return outcome,
+            outcome => {
+                if retries > 0 {
+                    metrics::client_retries(retries);
+                }
+                return outcome;
+            }
         }
     }
 }
