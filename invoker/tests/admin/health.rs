@@ -3,7 +3,7 @@
 use crate::node::{Node, PATIENCE, eventually};
 use crate::stand_in_engine::StandInEngine;
 use async_trait::async_trait;
-use ffs_invoker::bus::{Bus, Error, Subscription, TopicSpec};
+use ffs_invoker::bus::{Bus, Error, Subscription, TopicSpec, Visit};
 use ffs_invoker::health::{Health, Switch, watch_engine};
 use ffs_invoker::readiness::Readiness;
 use hyper::Method;
@@ -74,6 +74,13 @@ impl Bus for SlowBus {
 
     async fn subscribe(&self, topic: &str, _: &str) -> Result<Box<dyn Subscription>, Error> {
         Err(Error::Subscribe {
+            topic: topic.to_owned(),
+            source: "nobody reads pings here".into(),
+        })
+    }
+
+    async fn look_back(&self, topic: &str, _: i64, _: Visit) -> Result<(), Error> {
+        Err(Error::Read {
             topic: topic.to_owned(),
             source: "nobody reads pings here".into(),
         })

@@ -4,6 +4,7 @@
 //! Source: `Batcher.scala`, `CouchDbRestStore.scala`; contract D-42 … D-44, D-47, D-54.
 
 use super::client::{Ask, Client, Failure};
+use crate::metrics;
 use hyper::Method;
 use hyper::body::Bytes;
 use serde::Deserialize;
@@ -142,7 +143,10 @@ impl Batcher {
     }
 
     async fn write_batch(&self, batch: Vec<Waiting>) {
-        match self.post(&batch).await {
+        let timing = metrics::save_bulk(batch.len());
+        let posted = self.post(&batch).await;
+        timing.end(posted.is_ok());
+        match posted {
             Ok(outcomes) => {
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                     // Whoever asked may have gone.

@@ -13,6 +13,7 @@ use self::batcher::{Batcher, Unwritten};
 use self::client::{Answer, Ask, Client, Failure, segment};
 use self::views::Asked;
 use super::{Cause, Database, Document, Error, Query, Store};
+use crate::metrics;
 use async_trait::async_trait;
 use hyper::body::Bytes;
 use hyper::header::HeaderValue;
@@ -123,7 +124,10 @@ impl CouchStore {
 
     async fn view(&self, database: Database, view: &str) -> Result<Vec<ViewRow>, Failure> {
         let path = format!("{}/{view}", self.database(database));
-        let body = self.read(&Ask::get(path)).await?;
+        let timing = metrics::query_view();
+        let body = self.read(&Ask::get(path)).await;
+        timing.end(body.is_ok());
+        let body = body?;
         let body = body.ok_or_else(|| self.client.unreadable(format!("there is no view {view}")))?;
         Ok(self.client.decode::<ViewAnswer>(&body)?.rows)
     }
@@ -316,7 +320,9 @@ impl Store for CouchStore {
         id: &str,
         revision: Option<&str>,
     ) -> Result<Option<Document>, Error> {
+        let timing = metrics::get_document();
         let found = self.document_of(database, id, revision).await;
+        timing.end(found.is_ok());
         found.map_err(|failure| failed("read", id, failure))
     }
 
@@ -332,10 +338,10 @@ impl Store for CouchStore {
         }
         let text = with_head(None, revision, body);
         let ask = Ask::json(Method::PUT, self.document(database, id), text);
-        let written = self
-            .change(&ask)
-            .await
-            .map_err(|failure| failed("written", id, failure))?;
+        let timing = metrics::save_document();
+        let written = self.change(&ask).await;
+        timing.end(matches!(written, Ok(Some(_))));
+        let written = written.map_err(|failure| failed("written", id, failure))?;
         written.ok_or_else(|| conflict(id, revision))
     }
 
@@ -367,7 +373,9 @@ impl Store for CouchStore {
     ) -> Result<Option<Vec<u8>>, Error> {
         let mut ask = Ask::get(format!("{}/{}", self.document(database, id), segment(name)));
         ask.revision = revision.map(str::to_owned);
+        let timing = metrics::get_attachment();
         let read = self.read(&ask).await;
+        timing.end(read.is_ok());
         let bytes = read.map_err(|failure| failed("read", &format!("{id}/{name}"), failure))?;
         Ok(bytes.map(Into::into))
     }
