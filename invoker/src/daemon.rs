@@ -202,7 +202,14 @@ impl Daemon {
             readiness.clone(),
             presence.clone(),
         ));
-        info!(invoker = %id, memory = %settings.user_memory, peek = settings.peek(), "started");
+        let smallest = settings.limits.memory.min.max(1);
+        info!(
+            invoker = %id,
+            memory = %settings.user_memory,
+            containers = settings.user_memory.as_mib() / smallest,
+            peek = settings.peek(),
+            "started; all containers together may use this memory (user-memory), which is enough for so many of {smallest} MB"
+        );
         Ok(Self {
             operations: Operations {
                 id,

@@ -4,6 +4,7 @@
 //! `standalone` merges [`router`] into its own server; `run` has [`Server`], where all but `/ping` and
 //! `/metrics` wants credentials.
 
+mod exposition;
 mod page;
 mod routes;
 mod server;
@@ -14,13 +15,14 @@ pub use server::{Error, Server};
 
 use crate::dispatcher::{Inbox, Picture};
 use crate::health::Switch;
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, Standing};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use proto::whisk::instance::InvokerId;
+use serde::Serialize;
 
 /// What operators may see and do.
 #[derive(Clone, Debug)]
@@ -33,31 +35,71 @@ pub struct Operations {
     pub exposes_metrics: bool,
 }
 
-/// Routes: `/status` (HTML), `/status.json`, `/explain/{namespace}/{name}` (text).
-pub fn router(inbox: Inbox) -> Router {
-    Router::new()
+impl Operations {
+    /// `invoker0/0: enabled, ready`.
+    fn standing(&self) -> String {
+        let enabled = if self.switch.is_enabled() {
+            "enabled"
+        } else {
+            "disabled"
+        };
+        format!("{}: {enabled}, {}", self.id, self.readiness.standing())
+    }
+}
+
+/// Routes: `/status` (HTML), `/status.json`, `/explain/{namespace}/{name}` (text), `/metrics` if it is to be there.
+pub fn router(operations: Operations) -> Router {
+    let router = Router::new()
         .route("/status", get(status))
         .route("/status.json", get(status_json))
-        .route("/explain/{*function}", get(explain))
-        .with_state(inbox)
+        .route("/explain/{*function}", get(explain));
+    let router = match operations.exposes_metrics {
+        true => router.route("/metrics", get(exposition::metrics)),
+        false => router,
+    };
+    router.with_state(operations)
 }
 
-async fn status(State(inbox): State<Inbox>) -> Response {
-    match inbox.look().await {
-        Some(picture) => Html(page::render(&picture)).into_response(),
+async fn status(State(operations): State<Operations>) -> Response {
+    match operations.inbox.look().await {
+        Some(picture) => Html(page::render(&operations.standing(), &picture)).into_response(),
         None => stopping(),
     }
 }
 
-async fn status_json(State(inbox): State<Inbox>) -> Response {
-    match inbox.look().await {
-        Some(picture) => axum::Json(picture).into_response(),
-        None => stopping(),
-    }
+/// A picture, and whose it is.
+#[derive(Serialize)]
+struct Status {
+    invoker: String,
+    enabled: bool,
+    ready: bool,
+    /// Why it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
+    #[serde(flatten)]
+    picture: Picture,
 }
 
-async fn explain(State(inbox): State<Inbox>, Path(function): Path<String>) -> Response {
-    let Some(Picture { explanations, .. }) = inbox.look().await else {
+async fn status_json(State(operations): State<Operations>) -> Response {
+    let Some(picture) = operations.inbox.look().await else {
+        return stopping();
+    };
+    let (ready, because) = match operations.readiness.standing() {
+        Standing::Ready => (true, None),
+        Standing::NotReady { because } => (false, Some(because)),
+    };
+    axum::Json(Status {
+        invoker: operations.id.to_string(),
+        enabled: operations.switch.is_enabled(),
+        ready,
+        because,
+        picture,
+    })
+    .into_response()
+}
+
+async fn explain(State(operations): State<Operations>, Path(function): Path<String>) -> Response {
+    let Some(Picture { explanations, .. }) = operations.inbox.look().await else {
         return stopping();
     };
     match explanations.get(&function) {

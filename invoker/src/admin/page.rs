@@ -16,13 +16,15 @@ small{color:#55607a}pre{background:#fff;border:1px solid #dde2ea;padding:.8rem;o
 </style></head><body><h1>ffs-invoker</h1>"#;
 
 /// The whole page.
-pub(super) fn render(picture: &Picture) -> String {
+pub(super) fn render(standing: &str, picture: &Picture) -> String {
     let view = &picture.view;
     let mut html = String::from(HEAD);
     let _ = write!(
         html,
-        "<p>Memory of containers: {} of {}.</p>",
-        view.memory.used, view.memory.budget
+        "<p>{}. Memory of containers: {} of {}.</p>",
+        escape(standing),
+        view.memory.used,
+        view.memory.budget
     );
     pool(&mut html, picture);
     slices(&mut html, picture);

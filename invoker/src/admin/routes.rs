@@ -1,33 +1,25 @@
-//! The invoker's own routes: what they need, and what they answer (H-03 … H-08, H-30).
+//! The invoker's own routes: what they need, and what they answer (H-03 … H-08).
 //!
 //! Source: `DefaultInvokerServer.scala`, `BasicRasService.scala`, `BasicHttpService.scala`.
 
-use super::{Operations, transaction};
+use super::{Operations, exposition, transaction};
 use crate::config::AdminSettings;
-use crate::metrics::{self, PoolGauges};
+use crate::metrics;
 use axum::Json;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{ALLOW, AUTHORIZATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use proto::whisk::transid::TransactionId;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tower::ServiceExt;
 use tracing::{debug, info};
-
-/// Longest wait for the dispatcher's view of the pool; then the gauges stay as they were.
-const LOOK: Duration = Duration::from_secs(1);
 
 const UNAUTHORIZED: &str = "The request has not been applied because it lacks valid authentication credentials for the target resource.";
 const NOT_FOUND: &str = "The requested resource could not be found.";
@@ -77,14 +69,15 @@ impl Server {
             id,
             switch,
             exposes_metrics,
-            inbox,
             ..
         } = &self.operations;
         let path = request.uri().path();
         let get = request.method() == Method::GET;
         match path {
             "/ping" if get => return "pong".into_response(),
-            "/metrics" if get && *exposes_metrics => return self.metrics(request.headers()).await,
+            "/metrics" if get && *exposes_metrics => {
+                return exposition::answer(&self.operations, request.headers()).await;
+            }
             _ => {}
         }
         if !self.knows(request.headers()) {
@@ -115,7 +108,7 @@ impl Server {
             "/isEnabled" => json!({ "enabled": switch.is_enabled() })
                 .to_string()
                 .into_response(),
-            _ => match super::router(inbox.clone()).oneshot(request).await {
+            _ => match super::router(self.operations.clone()).oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             },
@@ -135,53 +128,6 @@ impl Server {
             digest.ct_eq(&self.credentials).into()
         })
     }
-
-    async fn metrics(&self, headers: &HeaderMap) -> Response {
-        let picture = tokio::time::timeout(LOOK, self.operations.inbox.look()).await;
-        if let Ok(Some(picture)) = picture {
-            let view = &picture.view;
-            metrics::pool(&PoolGauges {
-                active: view.containers.active,
-                idle: view.containers.idle,
-                stem_cells: view.containers.stem_cells,
-                waiting: view.containers.waiting,
-                budget: view.memory.budget,
-                used: view.memory.used,
-                oldest: view.queue.first().map_or(Duration::ZERO, |waiting| waiting.age),
-            });
-            for rounds in &view.stem_cells {
-                metrics::stem_cell_rounds(&rounds.kind, rounds.memory, rounds.cold_starts, rounds.expired);
-            }
-        }
-        metrics::standing(
-            self.operations.readiness.standing().is_ready(),
-            self.operations.switch.is_enabled(),
-        );
-        let text = metrics::render();
-        let kind = (CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
-        match wants_gzip(headers).then(|| gzip(text.as_bytes())) {
-            Some(Ok(packed)) => ([kind, (CONTENT_ENCODING, "gzip")], Body::from(packed)).into_response(),
-            Some(Err(_)) | None => ([kind], text).into_response(),
-        }
-    }
-}
-
-/// `gzip` or `*` among `Accept-Encoding`, not with the weight 0.
-fn wants_gzip(headers: &HeaderMap) -> bool {
-    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-    accepted.unwrap_or_default().split(',').any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| part.strip_prefix("q="));
-        let refused = weight.is_some_and(|weight| weight.parse() == Ok(0.0));
-        (name.eq_ignore_ascii_case("gzip") || name == "*") && !refused
-    })
-}
-
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes)?;
-    encoder.finish()
 }
 
 /// H-04.

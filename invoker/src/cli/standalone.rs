@@ -132,7 +132,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     println!("Ready.");
     let app = Api::new(Arc::clone(&controller))
         .router()
-        .merge(admin::router(daemon.inbox().clone()));
+        .merge(admin::router(daemon.operations().clone()));
     let stop = CancellationToken::new();
     let stopped = {
         let (stop, controller) = (stop.clone(), Arc::clone(&controller));

@@ -4,13 +4,14 @@ use super::{Dispatcher, Hands, Inbox, Message, REMOVALS_KEPT, Removal};
 use crate::activation::run::How;
 use crate::container::{Container, ContainerSpec, Image};
 use crate::explain::{self, Explained};
-use crate::metrics;
+use crate::metrics::{self, Transaction};
 use crate::pipeline::Example;
 use crate::pipeline::build::Profile;
 use crate::pipeline::start::provisioning_fault;
 use crate::readiness;
 use proto::id::{ActivationId, InstanceId};
 use proto::unit::Bytes;
+use proto::whisk::transid::TransactionId;
 use scheduler::command::{Purpose, Start};
 use scheduler::event::Outcome;
 use scheduler::fault::{Blame, Fault};
@@ -20,7 +21,7 @@ use scheduler::{Command, Event, Instant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 impl Dispatcher {
     pub(super) fn carry_out(&mut self, command: Command) {
@@ -228,6 +229,7 @@ impl Dispatcher {
         memory: Bytes,
         because: StartReason,
     ) {
+        let mut transid = Transaction::system("sid_invokerWarmup");
         let (image, concurrency, suffix) = match purpose {
             Purpose::Action { activation } => {
                 let Some(job) = self.jobs.get(activation) else {
@@ -237,6 +239,7 @@ impl Dispatcher {
                         fault,
                     });
                 };
+                transid = job.message.transid.clone();
                 let concurrency = u32::try_from(job.executable.limits.concurrency).unwrap_or(u32::MAX);
                 let suffix = name_suffix(job.message.user.namespace.name.as_str(), &job.executable.name);
                 (job.executable.image.clone(), concurrency, suffix)
@@ -269,34 +272,36 @@ impl Dispatcher {
             env: BTreeMap::from([("__OW_API_HOST".to_owned(), self.hands.api_host.clone())]),
             lane: None,
         };
-        info!(container = spec.name, %because, "start container");
-        self.spawn(
-            async move |hands: Arc<Hands>, inbox: Inbox| match hands.engine.start(&spec).await {
-                Ok(container) => {
-                    hands.readiness.container(Ok(()));
-                    let id = container.id.clone();
-                    inbox.tell(Message::Listening { number, container });
-                    hands.engine.ended(&id).await;
-                    inbox.event(Event::ContainerDied { container: number });
+        info!(%transid, container = spec.name, %because, "start container");
+        self.spawn_for(transid, async move |hands: Arc<Hands>, inbox: Inbox| match hands
+            .engine
+            .start(&spec)
+            .await
+        {
+            Ok(container) => {
+                hands.readiness.container(Ok(()));
+                let id = container.id.clone();
+                inbox.tell(Message::Listening { number, container });
+                hands.engine.ended(&id).await;
+                inbox.event(Event::ContainerDied { container: number });
+            }
+            Err(error) => {
+                warn!(
+                    container = spec.name,
+                    error = &error as &dyn std::error::Error,
+                    "not started"
+                );
+                let fault = provisioning_fault(&error);
+                metrics::start_failed(blame(&fault));
+                if fault.blame == Blame::Whisk {
+                    hands.readiness.container(Err(readiness::because(&error)));
                 }
-                Err(error) => {
-                    warn!(
-                        container = spec.name,
-                        error = &error as &dyn std::error::Error,
-                        "not started"
-                    );
-                    let fault = provisioning_fault(&error);
-                    metrics::start_failed(blame(&fault));
-                    if fault.blame == Blame::Whisk {
-                        hands.readiness.container(Err(readiness::because(&error)));
-                    }
-                    inbox.event(Event::ContainerFailed {
-                        container: number,
-                        fault,
-                    });
-                }
-            },
-        );
+                inbox.event(Event::ContainerFailed {
+                    container: number,
+                    fault,
+                });
+            }
+        });
     }
 
     fn run_in(&mut self, activation: ActivationId, number: ContainerNumber, how: How) {
@@ -320,7 +325,8 @@ impl Dispatcher {
         let Some(container) = self.containers.get(&number).cloned() else {
             return self.inbox.event(Event::ContainerRemoved { container: number });
         };
-        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+        let nanny = Transaction::system("sid_invokerNanny");
+        self.spawn_for(nanny, async move |hands: Arc<Hands>, inbox: Inbox| {
             let outcome = if pause {
                 hands.engine.pause(&container.id).await
             } else {
@@ -346,7 +352,8 @@ impl Dispatcher {
         let Some(container) = self.containers.get(&number).cloned() else {
             return self.inbox.event(Event::ContainerRemoved { container: number });
         };
-        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+        let nanny = Transaction::system("sid_invokerNanny");
+        self.spawn_for(nanny, async move |hands: Arc<Hands>, inbox: Inbox| {
             if let Err(error) = hands.engine.remove(&container.id).await {
                 warn!(
                     container = container.name,
@@ -367,6 +374,18 @@ impl Dispatcher {
                 () = give_up.cancelled() => {}
             }
         });
+    }
+
+    /// As [`Self::spawn`]; lines and markers belong to this transaction (N-22, N-23).
+    fn spawn_for<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        transid: TransactionId,
+        work: impl FnOnce(Arc<Hands>, Inbox) -> F,
+    ) {
+        let span = info_span!("for", %transid);
+        let work = work(Arc::clone(&self.hands), self.inbox.clone());
+        let work = async move { Transaction::scope(&transid, work).await };
+        self.hands.tasks.spawn(work.instrument(span));
     }
 
     fn spawn_blocking(&self, work: impl FnOnce(&Hands) + Send + 'static) {

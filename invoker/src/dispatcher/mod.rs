@@ -265,7 +265,7 @@ impl Dispatcher {
     fn admit(&mut self, job: Box<Job>) -> Option<Event> {
         let activation = job.id();
         if self.jobs.contains_key(&activation) {
-            warn!(%activation, "an activation with this id waits already; the second one is refused");
+            warn!(transid = %job.message.transid, %activation, "an activation with this id waits already; the second one is refused");
             let hands = Arc::clone(&self.hands);
             self.hands.tasks.spawn(async move {
                 let fault = scheduler::fault::Fault::whisk(format!("activation id {activation} is in use"));

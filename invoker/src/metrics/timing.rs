@@ -35,15 +35,20 @@ impl Transaction {
         TRANSACTION.scope(transaction, work).await
     }
 
+    /// The id of the system's own work, such as `sid_invokerNanny` (N-22). It begins with the process.
+    pub fn system(id: &str) -> TransactionId {
+        TransactionId {
+            id: id.to_owned(),
+            ..TransactionId::unknown()
+        }
+    }
+
     fn current() -> Self {
-        let unknown = |_| {
-            let unknown = TransactionId::unknown();
-            Self {
-                id: unknown.id,
-                start: unknown.start,
-            }
+        let own = |_| {
+            let TransactionId { id, start, .. } = Self::system("sid_invoker");
+            Self { id, start }
         };
-        TRANSACTION.try_with(Clone::clone).unwrap_or_else(unknown)
+        TRANSACTION.try_with(Clone::clone).unwrap_or_else(own)
     }
 
     fn age_ms(&self) -> i64 {

@@ -317,6 +317,12 @@ async fn containers_that_do_not_start_are_noticed() {
     eventually("a ping says so", || last() == false).await;
     let page = node.text(Method::GET, "/metrics").await;
     assert!(page.contains("ffs_invoker_ready 0"), "{page}");
+    let status = node.send(Method::GET, "/status.json").await.ok();
+    let because = status["because"].as_str().unwrap();
+    assert!(
+        because.starts_with("containers do not start: container wsk"),
+        "{because}"
+    );
 
     // After a pause one try is let through: the controller's test action.
     node.engine.full.store(false, Ordering::Relaxed);
@@ -402,12 +408,43 @@ async fn a_test_action_that_fails_by_our_fault_answers_for_itself_alone() {
     node.create("whisk.system", "invokerHealthTestAction0", 128, 10)
         .await;
     node.engine.full.store(true, Ordering::Relaxed);
-    node.invoke(("whisk.system", "x"), test_action("0")).await;
-    let acks = node.acks.at_least(1).await;
-    assert_eq!(acks[0]["isSystemError"], true);
-    node.engine.full.store(false, Ordering::Relaxed);
-    node.invoke(("whisk.system", "x"), test_action("0")).await;
-    let acks = node.acks.at_least(2).await;
-    assert_eq!(acks[1]["isSystemError"], false);
+    node.engine.starts.send_replace(false);
+    for _ in 0..3 {
+        node.invoke(("whisk.system", "x"), test_action("0")).await;
+    }
+    let asked = || node.engine.asked.load(Ordering::Relaxed);
+    eventually("the first one is started", || asked() == 1).await;
+    node.engine.starts.send_replace(true);
+    let acks = node.acks.at_least(3).await;
+    assert!(acks.iter().all(|ack| ack["isSystemError"] == true), "{acks:?}");
+    assert_eq!(asked(), 3);
+    node.stop().await;
+}
+
+/// K-51: test actions of different controllers, and actions of users by such a name, run by themselves.
+#[tokio::test]
+async fn only_one_controllers_test_actions_are_merged() {
+    let node = Node::start().await;
+    for (namespace, name) in [
+        ("whisk.system", "invokerHealthTestAction0"),
+        ("guest", "invokerHealthTestAction0"),
+    ] {
+        node.create(namespace, name, 128, 0).await;
+    }
+    node.engine.answers.send_replace(false);
+    for controller in ["0", "1"] {
+        node.invoke(("whisk.system", "x"), |message| {
+            test_action("0")(message);
+            message["rootControllerIndex"]["asString"] = controller.into();
+        })
+        .await;
+    }
+    for _ in 0..2 {
+        node.invoke(("guest", "invokerHealthTestAction0"), |_| {}).await;
+    }
+    eventually("all four run", || {
+        node.engine.started.load(Ordering::Relaxed) == 4
+    })
+    .await;
     node.stop().await;
 }

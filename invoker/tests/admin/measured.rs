@@ -159,6 +159,11 @@ async fn what_waits_is_seen_with_its_age_and_its_reason() {
 
     let status = node.send(Method::GET, "/status.json").await.ok();
     assert_eq!(status["memory"]["budget"], 512 << 20);
+    assert_eq!(status["invoker"], "invoker0/0");
+    assert_eq!(
+        (&status["enabled"], &status["ready"]),
+        (&true.into(), &true.into())
+    );
     let queue = queue(&node).await;
     for (view, id) in queue.iter().zip(&waiting) {
         assert_eq!(view["activation"], **id);
@@ -170,7 +175,8 @@ async fn what_waits_is_seen_with_its_age_and_its_reason() {
     assert_eq!(queue[1]["waits"], "behind the one before it");
     let page = node.text(Method::GET, "/status").await;
     assert!(
-        page.contains("of 512 MiB") && page.contains(&waiting[1]),
+        page.contains("invoker0/0: enabled, ready. Memory of containers: 512 MiB of 512 MiB")
+            && page.contains(&waiting[1]),
         "{page}"
     );
     let metrics = node.text(Method::GET, "/metrics").await;

@@ -29,6 +29,10 @@ pub(crate) struct StandInEngine {
     pub(crate) full: AtomicBool,
     /// Whether containers can be paused.
     pub(crate) pauses: AtomicBool,
+    /// False: starting waits.
+    pub(crate) starts: watch::Sender<bool>,
+    /// Containers asked for so far.
+    pub(crate) asked: AtomicUsize,
     /// Containers started so far.
     pub(crate) started: AtomicUsize,
     /// False: `/run` waits.
@@ -43,6 +47,8 @@ impl Default for StandInEngine {
             hangs: AtomicBool::new(false),
             full: AtomicBool::new(false),
             pauses: AtomicBool::new(true),
+            starts: watch::Sender::new(true),
+            asked: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             answers: watch::Sender::new(true),
             containers: Mutex::default(),
@@ -98,6 +104,9 @@ impl ContainerEngine for StandInEngine {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, Error> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        // The test may be over.
+        let _ = self.starts.subscribe().wait_for(|starts| *starts).await;
         if self.away.load(Ordering::Relaxed) || self.full.load(Ordering::Relaxed) {
             return Err(self.fails("started", &spec.name));
         }

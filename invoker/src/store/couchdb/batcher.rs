@@ -4,7 +4,7 @@
 //! Source: `Batcher.scala`, `CouchDbRestStore.scala`; contract D-42 … D-44, D-47, D-54.
 
 use super::client::{Ask, Client, Failure};
-use crate::metrics;
+use crate::metrics::{self, Transaction};
 use hyper::Method;
 use hyper::body::Bytes;
 use serde::Deserialize;
@@ -143,9 +143,13 @@ impl Batcher {
     }
 
     async fn write_batch(&self, batch: Vec<Waiting>) {
-        let timing = metrics::save_bulk(batch.len());
-        let posted = self.post(&batch).await;
-        timing.end(posted.is_ok());
+        let posted = async {
+            let timing = metrics::save_bulk(batch.len());
+            let posted = self.post(&batch).await;
+            timing.end(posted.is_ok());
+            posted
+        };
+        let posted = Transaction::scope(&Transaction::system("sid_dbBatcher"), posted).await;
         match posted {
             Ok(outcomes) => {
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
