@@ -25,7 +25,7 @@ pub enum Role {
     /// It runs, and whoever waits beside it wants to see its result.
     Runs(Witness),
     /// Another one has run instead, with this result.
-    Merged(Activation),
+    Merged(Box<Activation>),
 }
 
 impl HealthTests {
@@ -54,10 +54,10 @@ impl HealthTests {
                 && let Some(activation) = seen.as_ref()
                 && activation.response.status_code != Status::WhiskError
             {
-                return Role::Merged(Activation {
+                return Role::Merged(Box::new(Activation {
                     activation_id: message.activation_id,
                     ..activation.clone()
-                });
+                }));
             }
         }
     }

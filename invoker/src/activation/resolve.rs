@@ -124,7 +124,7 @@ impl Resolver {
                 metrics::health_test_merged();
                 let stored = message.user.limits.store_activations.unwrap_or(true);
                 owed.answer(&activation, false).await;
-                owed.settle(activation, stored).await;
+                owed.settle(*activation, stored).await;
                 return None;
             }
         }

@@ -289,10 +289,8 @@ impl Dispatcher {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Inventory(migs) => self.migs = Arc::new(migs.clone()),
-            Event::ContainerDied { container } => {
-                if self.stem_cells.remove(container) {
-                    metrics::container_health_failed("prewarm");
-                }
+            Event::ContainerDied { container } if self.stem_cells.remove(container) => {
+                metrics::container_health_failed("prewarm");
             }
             Event::ContainerRemoved { container } | Event::ContainerFailed { container, .. } => {
                 self.containers.remove(container);

@@ -6,6 +6,7 @@ use super::{Counter, Histogram, MARKERS, at};
 use proto::whisk::transid::TransactionId;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::info;
@@ -17,7 +18,7 @@ tokio::task_local! {
 /// For whom something is done: what markers count their milliseconds from.
 #[derive(Clone, Debug)]
 pub struct Transaction {
-    id: String,
+    id: Arc<str>,
     /// Milliseconds since the epoch.
     start: i64,
 }
@@ -29,7 +30,7 @@ impl Transaction {
             return work.await;
         }
         let transaction = Self {
-            id: transid.to_string(),
+            id: transid.id.as_str().into(),
             start: transid.start,
         };
         TRANSACTION.scope(transaction, work).await
@@ -46,7 +47,7 @@ impl Transaction {
     fn current() -> Self {
         let own = |_| {
             let TransactionId { id, start, .. } = Self::system("sid_invoker");
-            Self { id, start }
+            Self { id: id.into(), start }
         };
         TRANSACTION.try_with(Clone::clone).unwrap_or_else(own)
     }
@@ -127,7 +128,7 @@ impl Timing {
     }
 
     fn mark(&self, state: &str, took_ms: Option<u128>) {
-        if !MARKERS.load(Ordering::Relaxed) {
+        if !MARKERS.load(Ordering::Relaxed) || !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
         let transaction = Transaction::current();
