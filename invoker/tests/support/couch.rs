@@ -62,10 +62,6 @@ impl Couch {
         })
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Takes the server away.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {

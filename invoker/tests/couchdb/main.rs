@@ -1,0 +1,23 @@
+//! CouchDB: the contract of `Store` against a real server, and what becomes of actions, records and the
+//! blacklist, against that server and against a stub for what a real one does not answer.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../src/store/conformance.rs"]
+#[macro_use]
+mod conformance;
+#[path = "../support/couch.rs"]
+mod couch;
+
+mod actions;
+mod bench;
+mod blacklist;
+mod documents;
+mod locked;
+mod probe;
+mod records;
+mod stub;
+
+use self::couch::Couch;
+use ffs_invoker::store::Store;
+
+store_conforms!(couchdb, async { (Couch::shared().store().await, ()) });
