@@ -115,7 +115,7 @@ async fn an_older_revision_is_followed_by_a_second_read_without_one() {
     bench.stop().await;
 }
 
-/// D-03, D-07, D-48: one combined answer, a record of kind `unknown`, no container, and room for the next.
+/// D-03, D-07: one combined answer, a record of kind `unknown`, no container, and room for the next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_action_that_cannot_be_read_is_answered_and_recorded_and_starts_nothing() {
     let stub = Stub::start(|asked| match asked.path.rsplit("%2F").next().unwrap() {

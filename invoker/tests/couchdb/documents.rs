@@ -6,7 +6,9 @@ use ffs_invoker::store::couchdb::{CouchSettings, CouchStore};
 use ffs_invoker::store::{Database, Error, Query, Store};
 use proto::whisk::action::ActionDocument;
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// D-01, D-02, D-21: one GET with an encoded single segment, Basic authentication, JSON, and the revision.
@@ -177,71 +179,133 @@ async fn connections_are_kept_and_bounded() {
     assert!(all <= 16 && at_once <= 8, "{all} connections, {at_once} at once");
 }
 
-/// D-08: a certificate that nobody vouches for ends the exchange before the password is sent.
-#[tokio::test]
-async fn https_asks_for_a_certificate_that_can_be_trusted() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-        ])
-        .args([
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-days",
-            "2",
-        ])
-        .args(["-keyout", &path("key"), "-out", &path("certificate")])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let server = r#"
-        const fs = require('fs');
-        const [key, cert] = process.argv.slice(1, 3).map((file) => fs.readFileSync(file));
-        const server = require('https').createServer({ key, cert }, (request, response) => {
-            fs.writeFileSync(process.argv[3], 'asked');
-            response.end('{"_id":"x","_rev":"1-a"}');
-        });
-        server.listen(0, '127.0.0.1', () => console.log(server.address().port));
-        process.stdin.on('end', () => process.exit()).resume();
-    "#;
-    let mut node = std::process::Command::new("node")
-        .args(["-e", server, &path("key"), &path("certificate"), &path("asked")])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(
-        &mut std::io::BufReader::new(node.stdout.take().unwrap()),
-        &mut line,
-    )
-    .unwrap();
+/// A server of one document behind TLS, with a certificate for `127.0.0.1` that only its own file vouches for.
+struct Secured {
+    folder: tempfile::TempDir,
+    node: std::process::Child,
+    port: u16,
+}
+
+impl Secured {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+            ])
+            .args([
+                "-subj",
+                "/CN=couch",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-days",
+                "2",
+            ])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(path("key"))
+            .arg("-out")
+            .arg(path("certificate"))
+            .output()
+            .expect("openssl can be started: Debian has it in the package openssl");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let server = r#"
+            const fs = require('fs');
+            const [key, cert] = process.argv.slice(1, 3).map((file) => fs.readFileSync(file));
+            const server = require('https').createServer({ key, cert }, (request, response) => {
+                fs.writeFileSync(process.argv[3], request.headers.authorization);
+                response.end('{"_id":"x","_rev":"1-a"}');
+            });
+            server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+            process.stdin.on('end', () => process.exit()).resume();
+        "#;
+        let mut node = Command::new("node")
+            .args(["-e", server])
+            .args([path("key"), path("certificate"), path("asked")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(node.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let port = line.trim().parse().unwrap();
+        Self { folder, node, port }
+    }
+
+    fn was_asked(&self) -> bool {
+        self.folder.path().join("asked").exists()
+    }
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        drop(self.node.stdin.take());
+        let _ = self.node.wait();
+    }
+}
+
+async fn read_securely(port: u16) -> Result<(), String> {
     let https = CouchSettings {
         protocol: "https".into(),
-        ..settings(line.trim().parse().unwrap(), named("whisk_"))
+        ..settings(port, named("whisk_"))
     };
     let store = CouchStore::open(https).await.unwrap();
-    let read = store.get(Database::Entity, "guest/a", None).await;
-    drop(node.stdin.take());
-    node.wait().unwrap();
-    let mut error: &dyn std::error::Error = &read.unwrap_err();
+    let Err(error) = store.get(Database::Entity, "guest/a", None).await else {
+        return Ok(());
+    };
+    let mut error: &dyn std::error::Error = &error;
     let mut text = error.to_string();
     while let Some(source) = error.source() {
         text = format!("{text}: {source}");
         error = source;
     }
-    assert!(text.contains("certificate"), "{text}");
-    assert!(!folder.path().join("asked").exists(), "nothing was asked");
+    Err(text)
+}
+
+/// D-08: a certificate that nobody vouches for ends the exchange before the password is sent.
+#[tokio::test]
+async fn https_asks_for_a_certificate_that_can_be_trusted() {
+    let server = Secured::start();
+    let refused = read_securely(server.port).await.unwrap_err();
+    assert!(refused.contains("certificate"), "{refused}");
+    assert!(!server.was_asked());
+}
+
+const TRUSTING: &str = "COUCH_TEST_HTTPS_PORT";
+
+/// D-08: one that the operator's certificates vouch for is as good as any.
+#[test]
+fn https_trusts_the_certificates_that_the_operator_has_installed() {
+    let server = Secured::start();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "documents::reads_over_https", "--nocapture"])
+        .env("SSL_CERT_FILE", server.folder.path().join("certificate"))
+        .env(TRUSTING, server.port.to_string())
+        .output()
+        .unwrap();
+    assert!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stdout)
+    );
+    assert!(server.was_asked());
+}
+
+/// Nothing by itself: the child of the test above.
+#[tokio::test]
+async fn reads_over_https() {
+    if let Ok(port) = std::env::var(TRUSTING) {
+        read_securely(port.parse().unwrap()).await.unwrap();
+    }
 }
 
 /// D-03, P-46: the line names the user and the database, and not the password.
