@@ -7,6 +7,9 @@
 mod conformance;
 #[path = "../support/couch.rs"]
 mod couch;
+#[path = "../support/http.rs"]
+#[allow(dead_code)]
+mod http;
 
 mod actions;
 mod bench;
@@ -16,6 +19,7 @@ mod locked;
 mod probe;
 mod records;
 mod stub;
+mod views;
 
 use self::couch::Couch;
 use ffs_invoker::store::Store;

@@ -62,6 +62,10 @@ impl Couch {
         })
     }
 
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     /// Takes the server away.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
