@@ -263,6 +263,7 @@ async fn open(config: ProcessConfig) -> Engine<ProcessEngine> {
             name: "ffs/python".to_owned(),
             pull: false,
         },
+        prefix: "wskconformance0_".to_owned(),
         env: BTreeMap::from([("PYTHONPATH".to_owned(), package().to_string_lossy().into_owned())]),
     }
 }

@@ -1,4 +1,5 @@
-//! The contract of [`ContainerEngine`], as tests that every engine passes; run by `tests/container.rs`.
+//! The contract of [`ContainerEngine`], as tests that every engine passes; run by `tests/container.rs` and
+//! `tests/docker.rs`.
 //!
 //! Containers hold our Python runtime, and the actions are what looks around in them.
 
@@ -21,6 +22,8 @@ pub(crate) struct Engine<E> {
     pub(crate) engine: E,
     pub(crate) image: Image,
     pub(crate) env: BTreeMap<String, String>,
+    /// What the containers' names begin with.
+    pub(crate) prefix: String,
     /// Whether containers have files, memory and a network of their own here.
     pub(crate) isolates: bool,
 }
@@ -78,8 +81,7 @@ pub(crate) async fn a_removed_container_is_gone_and_removing_it_again_is_success
     let (ended, removed) = tokio::join!(on.engine.ended(&container.id), on.engine.remove(&container.id));
     removed.expect("removed");
     assert!(!ended.out_of_memory, "{ended:?}");
-    let exchange = on.post(&container.address, "/run", &json!({}), PATIENCE).await;
-    assert!(matches!(exchange.outcome, Outcome::Refused), "{exchange:?}");
+    on.assert_is_gone(&container).await;
     on.engine.remove(&container.id).await.expect("gone already");
 }
 
@@ -111,11 +113,11 @@ pub(crate) async fn an_image_that_cannot_run_is_refused_with_the_reason(on: &Eng
         pull: false,
     };
     let error = on.engine.start(&spec).await.expect_err("no such image");
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    let sentence = format!("{error}: {}", cause.unwrap_or_default());
     assert!(
-        error
-            .to_string()
-            .contains("nobody.invalid/there-is-no-such-image:9"),
-        "{error}"
+        sentence.contains("nobody.invalid/there-is-no-such-image:9"),
+        "{sentence}"
     );
 }
 
@@ -348,8 +350,7 @@ pub(crate) async fn a_sweep_removes_everything(on: &Engine<impl ContainerEngine>
     let second = on.start(on.spec(Bytes::mib(256))).await;
     on.engine.sweep().await.expect("swept");
     for container in [first, second] {
-        let exchange = on.post(&container.address, "/run", &json!({}), PATIENCE).await;
-        assert!(matches!(exchange.outcome, Outcome::Refused), "{exchange:?}");
+        on.assert_is_gone(&container).await;
     }
     eventually(|| !is_running(&marker)).await;
     on.engine.sweep().await.expect("nothing to sweep");
@@ -358,7 +359,7 @@ pub(crate) async fn a_sweep_removes_everything(on: &Engine<impl ContainerEngine>
 impl<E: ContainerEngine> Engine<E> {
     pub(crate) fn spec(&self, memory: Bytes) -> ContainerSpec {
         ContainerSpec {
-            name: format!("wskconformance0_{}_guest_action", next()),
+            name: format!("{}{}_guest_action", self.prefix, next()),
             labels: BTreeMap::new(),
             image: self.image.clone(),
             memory,
@@ -395,7 +396,7 @@ impl<E: ContainerEngine> Engine<E> {
     pub(crate) async fn init(&self, container: &Container, code: &str) {
         let body =
             json!({"value": {"name": "action", "main": "main", "binary": false, "code": code, "env": {}}});
-        let exchange = self.post(&container.address, "/init", &body, PATIENCE).await;
+        let exchange = exchange(&container.address, "/init", &body, PATIENCE, Connect::Patiently).await;
         assert!(
             matches!(exchange.outcome, Outcome::Response { status: 200, .. }),
             "{exchange:?}"
@@ -412,11 +413,22 @@ impl<E: ContainerEngine> Engine<E> {
     }
 
     pub(crate) async fn post(&self, to: &Address, path: &str, body: &Value, limit: Duration) -> Exchange {
-        let kept = BodyLimit {
-            most: Bytes::mib(1),
-            cut: Bytes::mib(1),
-        };
-        post(to, path, body.to_string().into(), limit, kept, Connect::Once).await
+        exchange(to, path, body, limit, Connect::Once).await
+    }
+
+    /// Nobody serves it any more; an address in a network may be another container's already.
+    async fn assert_is_gone(&self, container: &Container) {
+        if let Address::Unix(_) = container.address {
+            let exchange = self.post(&container.address, "/run", &json!({}), PATIENCE).await;
+            assert!(matches!(exchange.outcome, Outcome::Refused), "{exchange:?}");
+        }
+        let ended = tokio::time::timeout(PATIENCE, self.engine.ended(&container.id)).await;
+        ended.expect("what is gone has ended");
+        let logs = self
+            .engine
+            .logs(&container.id, self.log_request(Bytes::mib(1)))
+            .await;
+        assert!(logs.failed, "{logs:?}");
     }
 
     /// Leaves a process inside that has left everything behind that could be used to find it; its name
@@ -447,6 +459,14 @@ impl<E: ContainerEngine> Engine<E> {
             sentinels: true,
         }
     }
+}
+
+async fn exchange(to: &Address, path: &str, body: &Value, limit: Duration, connect: Connect) -> Exchange {
+    let kept = BodyLimit {
+        most: Bytes::mib(1),
+        cut: Bytes::mib(1),
+    };
+    post(to, path, body.to_string().into(), limit, kept, connect).await
 }
 
 fn limits(cpus: f64, memory: Bytes) -> SliceLimits {

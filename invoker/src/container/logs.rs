@@ -78,34 +78,69 @@ fn escaped_size(c: char) -> usize {
 
 /// Puts one activation's entries into the record's shape, up to the limit.
 pub fn collect(entries: impl IntoIterator<Item = Entry>, limit: Bytes) -> Logs {
-    let mut logs = Logs::default();
-    let mut size = 0;
+    let mut collector = Collector::new(limit);
     for entry in entries {
-        let raw = entry.raw_size();
-        size += raw;
-        if size > limit.0 {
-            let note = if raw > limit.0 {
-                COLLECTION_FAILED.to_owned()
-            } else {
-                truncated(limit)
-            };
-            logs.fail(&note);
+        let line = || log_line(entry.time, entry.stream.name(), &entry.text);
+        if !collector.add(entry.raw_size(), entry.is_sentinel(), line) {
             break;
         }
-        if !entry.is_sentinel() {
-            logs.lines
-                .push(log_line(entry.time, entry.stream.name(), &entry.text));
+    }
+    collector.logs
+}
+
+/// Lines of one activation, up to the limit (C-66).
+#[derive(Debug)]
+pub struct Collector {
+    limit: Bytes,
+    size: u64,
+    pub logs: Logs,
+}
+
+impl Collector {
+    pub fn new(limit: Bytes) -> Self {
+        Self {
+            limit,
+            size: 0,
+            logs: Logs::default(),
         }
     }
-    logs
+
+    /// Takes a line of `raw` bytes in docker's file; one with a sentinel counts and is not shown. False: the
+    /// limit is reached, the line was left out, and that was noted.
+    pub fn add(&mut self, raw: u64, is_sentinel: bool, line: impl FnOnce() -> String) -> bool {
+        self.size += raw;
+        if self.size > self.limit.0 {
+            let note = if raw > self.limit.0 {
+                COLLECTION_FAILED.to_owned()
+            } else {
+                truncated(self.limit)
+            };
+            self.logs.fail(&note);
+            return false;
+        }
+        if !is_sentinel {
+            self.logs.lines.push(line());
+        }
+        true
+    }
+}
+
+/// `2026-01-01T00:00:00.5Z         stdout: text` for a time as docker wrote it (C-67).
+pub fn line_of(time: &str, stream: &str, text: &str) -> String {
+    format!("{time:<30} {stream}: {text}")
 }
 
 impl Logs {
     /// Appends a note as if it had been written just now, and marks the container as not to be used again.
     pub fn fail(&mut self, note: &str) {
+        self.note(note);
+        self.failed = true;
+    }
+
+    /// The same for a container that may be used on.
+    pub fn note(&mut self, note: &str) {
         self.lines
             .push(log_line(SystemTime::now(), Stream::Stderr.name(), note));
-        self.failed = true;
     }
 
     /// Nothing could be read at all (C-69).
@@ -130,7 +165,7 @@ pub fn log_line(time: SystemTime, stream: &str, text: &str) -> String {
         utc.second(),
         fraction(time)
     );
-    format!("{stamp:<30} {stream}: {text}")
+    line_of(&stamp, stream, text)
 }
 
 /// `.5`, as Go writes it: without zeros at the end.

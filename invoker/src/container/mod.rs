@@ -81,7 +81,7 @@ pub struct SharedMemory {
     pub handle: String,
 }
 
-/// A container that listens.
+/// A container that runs.
 #[derive(Clone, Debug)]
 pub struct Container {
     pub id: ContainerId,
@@ -152,6 +152,12 @@ pub enum Error {
         image: String,
         reason: String,
     },
+    /// A user's image that Docker could not get (E-13).
+    #[error("Failed to pull container image '{image}'.")]
+    NotPulled { image: String },
+    /// There is nothing to execute in the image (E-14).
+    #[error("executable file not found in image {image}")]
+    NoExecutable { image: String },
     #[error("container {name} could not be {operation}")]
     Failed {
         operation: &'static str,
@@ -182,7 +188,8 @@ pub trait ContainerEngine: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// Returns once the container listens; one that never does is removed again.
+    /// Returns once the container runs; one that does not is removed again. Whether its server listens already
+    /// is up to the engine: `/init` is tried until it does (C-40).
     /// A simulated slice's memory limit is in force; its CPU quota is not yet.
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, Error>;
 

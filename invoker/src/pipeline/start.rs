@@ -41,7 +41,9 @@ pub(super) fn as_fault(error: &container::Error) -> Fault {
         source = cause.source();
     }
     match error {
-        container::Error::Image { .. } => Fault::developer(sentence),
+        container::Error::Image { .. }
+        | container::Error::NotPulled { .. }
+        | container::Error::NoExecutable { .. } => Fault::developer(sentence),
         _ => Fault::whisk(sentence),
     }
 }
@@ -49,7 +51,9 @@ pub(super) fn as_fault(error: &container::Error) -> Fault {
 /// What an ordinary container's activation ends with that could not be started (L-18).
 pub fn provisioning_fault(error: &container::Error) -> Fault {
     match error {
-        container::Error::Image { .. } => as_fault(error),
+        container::Error::Image { .. }
+        | container::Error::NotPulled { .. }
+        | container::Error::NoExecutable { .. } => as_fault(error),
         _ => Fault::whisk(texts::NOT_PROVISIONED),
     }
 }

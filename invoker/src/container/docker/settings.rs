@@ -67,3 +67,31 @@ impl Default for Timeouts {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What an invoker without settings has.
+    pub(in crate::container::docker) fn settings() -> DockerSettings {
+        DockerSettings {
+            socket: "/var/run/docker.sock".into(),
+            name_prefix: "wsk00_".to_owned(),
+            network: "bridge".to_owned(),
+            dns_servers: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            extra_env: Vec::new(),
+            extra_args: BTreeMap::new(),
+            runtimes_registry: String::new(),
+            user_images_registry: String::new(),
+            parallel_runs: 10,
+            mask_run_args: false,
+            timeouts: Timeouts::default(),
+            user_memory: Bytes::mib(2048),
+            user_cpus: None,
+            containers: "/containers".into(),
+            collects_logs: true,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The Docker engine keeps the engines' contract, and makes the containers that the original made.
+//!
+//! Most tests run real containers; what a real Docker cannot be made to do is shown by a stand-in for it.
+
+#[macro_use]
+#[path = "../src/container/conformance.rs"]
+mod conformance;
+#[path = "docker/support.rs"]
+mod support;
+
+use ffs_invoker::container::ContainerEngine;
+
+engine_conforms!(docker, crate::support::engine());

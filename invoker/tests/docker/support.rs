@@ -1,0 +1,120 @@
+//! A Docker engine of ours for each test, with a prefix of its own, and nothing of it left afterwards.
+
+use crate::conformance::{Engine, next};
+use ffs_invoker::container::Image;
+use ffs_invoker::container::docker::{DockerEngine, DockerSettings, Timeouts};
+use proto::unit::Bytes;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Lives as long as its engine is used; what a failed test leaves goes with it.
+#[derive(Debug)]
+pub(crate) struct Alive {
+    pub(crate) prefix: String,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let name = format!("name=^/{}", self.prefix);
+        for id in docker(&["ps", "--all", "--quiet", "--filter", &name]).lines() {
+            docker(&["rm", "--force", "--volumes", id]);
+        }
+        let label = format!("label=ffs.invoker={}", self.prefix.trim_end_matches('_'));
+        for volume in docker(&["volume", "ls", "--quiet", "--filter", &label]).lines() {
+            docker(&["volume", "rm", volume]);
+        }
+    }
+}
+
+/// With our Python runtime's image.
+pub(crate) async fn engine() -> (Engine<DockerEngine>, Alive) {
+    engine_with(|_| {}).await
+}
+
+/// The same with other settings.
+pub(crate) async fn engine_with(change: impl FnOnce(&mut DockerSettings)) -> (Engine<DockerEngine>, Alive) {
+    let alive = alive();
+    let mut settings = settings(&alive.prefix);
+    change(&mut settings);
+    let sockets = alive.directory.path().join("sockets");
+    let engine = Engine {
+        engine: DockerEngine::open(settings, sockets)
+            .await
+            .expect("Docker is there"),
+        image: image("ffs/python"),
+        env: BTreeMap::new(),
+        prefix: alive.prefix.clone(),
+        isolates: true,
+    };
+    (engine, alive)
+}
+
+pub(crate) fn alive() -> Alive {
+    images();
+    Alive {
+        prefix: format!("wskt{}x{}0_", std::process::id(), next()),
+        directory: tempfile::tempdir().expect("a directory"),
+    }
+}
+
+pub(crate) fn image(name: &str) -> Image {
+    Image {
+        kind: "test".to_owned(),
+        name: name.to_owned(),
+        pull: false,
+    }
+}
+
+/// As an invoker has them without any settings.
+pub(crate) fn settings(prefix: &str) -> DockerSettings {
+    DockerSettings {
+        socket: "/var/run/docker.sock".into(),
+        name_prefix: prefix.to_owned(),
+        network: "bridge".to_owned(),
+        dns_servers: Vec::new(),
+        dns_search: Vec::new(),
+        dns_options: Vec::new(),
+        extra_env: Vec::new(),
+        extra_args: BTreeMap::new(),
+        runtimes_registry: String::new(),
+        user_images_registry: String::new(),
+        parallel_runs: 10,
+        mask_run_args: false,
+        timeouts: Timeouts::default(),
+        user_memory: Bytes::mib(8192),
+        user_cpus: None,
+        containers: "/containers".into(),
+        collects_logs: true,
+    }
+}
+
+/// The engine and the images, made once if need be.
+fn images() {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = Command::new(root().join("scripts/images"))
+            .status()
+            .expect("it is there");
+        assert!(made.success(), "scripts/images failed: {made}");
+    });
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
+}
+
+/// What the command line says; empty if it fails.
+pub(crate) fn docker(arguments: &[&str]) -> String {
+    let mut command = Command::new("docker");
+    command
+        .args(["-H", "unix:///var/run/docker.sock"])
+        .args(arguments);
+    let output = command.output().expect("the command line is there");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
