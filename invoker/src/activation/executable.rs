@@ -77,7 +77,7 @@ impl Executable {
             }
             Exec::Blackbox(exec) => {
                 let name: ImageName = exec.image.parse()?;
-                let native = runtimes.is_native(&name, None);
+                let native = runtimes.is_native(&name);
                 let image = Image {
                     kind: "blackbox".to_owned(),
                     name: name.to_string(),

@@ -105,12 +105,11 @@ fn is_registry(text: &str) -> bool {
     host.split('.').all(label) && port.is_none_or(digits) && (host.contains('.') || port.is_some())
 }
 
+/// Letters and digits, and between them a dot, one or two underscores, or dashes.
 fn is_path_component(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = text.as_bytes();
-    let ends = bytes.first().zip(bytes.last());
-    ends.is_some_and(|(first, last)| plain(*first) && plain(*last))
-        && bytes.iter().all(|b| plain(*b) || b"._-".contains(b))
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separator = |run: &str| matches!(run, "" | "." | "_" | "__") || run.bytes().all(|b| b == b'-');
+    text.starts_with(plain) && text.ends_with(plain) && text.split(plain).all(separator)
 }
 
 fn is_tag(text: &str) -> bool {
@@ -131,6 +130,7 @@ fn is_digest(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// P-128: registry, prefix, name and tag; a digest is accepted and dropped.
     #[test]
     fn an_image_name_is_taken_apart_as_docker_does() {
         let cases = [
@@ -145,6 +145,10 @@ mod tests {
                 (Some("ghcr.io"), Some("x"), "y", Some("latest")),
             ),
             ("local/x", (None, Some("local"), "x", None)),
+            (
+                "a_b/c__d/e--f.g:T_1.x-",
+                (None, Some("a_b/c__d"), "e--f.g", Some("T_1.x-")),
+            ),
         ];
         for (text, (registry, prefix, name, tag)) in cases {
             let image: ImageName = text.parse().unwrap();
@@ -170,6 +174,9 @@ mod tests {
             "a:",
             "a b",
             "-a",
+            "a..b",
+            "a._b/c",
+            "a___b",
             "a@sha256:xyz",
             "a/b:",
             "ffs/python:la test",
@@ -179,6 +186,7 @@ mod tests {
         }
     }
 
+    /// P-122, P-123: how an image is written out, and when two are the same.
     #[test]
     fn no_tag_is_the_tag_latest() {
         let image = |text: &str| text.parse::<ImageName>().unwrap();
@@ -188,6 +196,15 @@ mod tests {
         assert_eq!(
             image("ffs/python").resolve("registry:5000"),
             "registry:5000/ffs/python"
+        );
+        let full = r#"{"registry": "r.io:5000", "prefix": "p", "name": "n", "tag": "t"}"#;
+        let full: ImageName = serde_json::from_str(full).unwrap();
+        assert_eq!(full.to_string(), "r.io:5000/p/n:t");
+        let empty = r#"{"registry": "", "prefix": "", "name": "n", "tag": ""}"#;
+        let empty: ImageName = serde_json::from_str(empty).unwrap();
+        assert_eq!(
+            (empty.to_string(), empty == image("n:latest")),
+            ("n".into(), true)
         );
         assert_eq!(image("a.b/ffs/python").resolve("registry:5000"), "a.b/ffs/python");
     }
