@@ -5,8 +5,8 @@ use super::Simulation;
 use crate::admin;
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::{
-    Identity, JournalSettings, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings,
-    RecordSettings, Settings, TopicSettings,
+    ContainerSettings, Identity, JournalSettings, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings,
+    PoolSettings, RecordSettings, Settings, TopicSettings,
 };
 use crate::container::process::{ProcessConfig, ProcessEngine};
 use crate::daemon::{Daemon, Edges};
@@ -189,6 +189,7 @@ fn settings(
         namespace_limits: proto::whisk::limits::UserLimits::default(),
         payload: PayloadLimits::default(),
         pool: PoolSettings::default(),
+        containers: ContainerSettings::default(),
         pipelines: PipelineSettings {
             policy: arguments.policy.clone(),
             keep_alive: Duration::from_secs(arguments.keep_alive),

@@ -1,9 +1,20 @@
 //! Every setting, typed, with its default. Read once, before anything is connected, and passed on
 //! as values; no module reads the environment.
 
+pub mod containers;
+pub mod documents;
+pub mod environment;
+pub mod layers;
+mod limits;
+pub mod load;
+pub mod node;
 pub mod operations;
+pub mod providers;
+pub mod reader;
 pub mod size;
+pub mod units;
 
+pub use containers::ContainerSettings;
 pub use operations::{AdminSettings, HttpsSettings, MetricsSettings};
 
 use crate::runtimes::Runtimes;
@@ -25,6 +36,7 @@ pub struct Settings {
     pub namespace_limits: UserLimits,
     pub payload: PayloadLimits,
     pub pool: PoolSettings,
+    pub containers: ContainerSettings,
     pub pipelines: PipelineSettings,
     pub runtimes: Runtimes,
     pub topics: TopicSettings,
