@@ -4,6 +4,7 @@ mod log;
 mod migs;
 mod plan;
 mod policies;
+mod run;
 mod standalone;
 mod wire;
 
@@ -27,6 +28,7 @@ enum Command {
     Migs(migs::Arguments),
     Plan(Box<plan::Arguments>),
     Policies(policies::Arguments),
+    Run(run::Arguments),
     Standalone(Box<standalone::Arguments>),
     Wire(wire::Arguments),
 }
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Migs(arguments) => migs::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Policies(arguments) => policies::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Standalone(arguments) => standalone::run(*arguments),
         Command::Wire(arguments) => wire::run(arguments),
     };
