@@ -136,6 +136,7 @@ impl Daemon {
             pipelines: Pipelines::new(Arc::clone(&edges.engine), layers, Arc::clone(&settings)),
             resolver: Arc::clone(&resolver),
             saved: saved.clone(),
+            stem_cell_check: settings.pool.stem_cell_check,
             tasks: work.clone(),
             readiness: readiness.clone(),
             give_up: give_up.clone(),

@@ -56,9 +56,18 @@ impl Json {
     }
 
     /// The member of that name, where this is an object that has one (the last, if several).
+    ///
+    /// Others are passed over without being copied.
     pub fn member(&self, name: &str) -> Option<Json> {
-        let mut members = self.members()?.into_iter().rev();
-        members.find_map(|(key, value)| (key == name).then_some(value))
+        if !self.is_object() {
+            return None;
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(self.as_str());
+        let raw = (&mut deserializer)
+            .deserialize_map(MemberVisitor(name))
+            .ok()
+            .flatten()?;
+        Some(Self::from(raw.to_owned()))
     }
 
     /// An object of these members in this order.
@@ -132,6 +141,51 @@ impl fmt::Debug for Json {
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Finds one member.
+struct MemberVisitor<'n>(&'n str);
+
+impl<'de> serde::de::Visitor<'de> for MemberVisitor<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(is_it) = map.next_key_seed(IsName(self.0))? {
+            let value: &RawValue = map.next_value()?;
+            if is_it {
+                found = Some(value);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a key is a name, without keeping the key.
+struct IsName<'n>(&'n str);
+
+impl<'de> serde::de::DeserializeSeed<'de> for IsName<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl serde::de::Visitor<'_> for IsName<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<bool, E> {
+        Ok(key == self.0)
     }
 }
 

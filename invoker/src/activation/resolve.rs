@@ -20,6 +20,7 @@ use proto::whisk::action::ActionDocument;
 use proto::whisk::activation::{Response, Status};
 use proto::whisk::activation_message::ActivationMessage;
 use proto::whisk::exec::{Attachment, Code, Place};
+use proto::whisk::limits::{Limit, LimitViolation};
 use scheduler::fault::Fault;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,6 +29,8 @@ use tracing::{error, warn};
 
 /// An entry lives this long after its last use (D-05).
 const CACHED: Duration = Duration::from_secs(300);
+/// Between two searches for entries that have lived too long.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// Content in the name of an attachment (D-22); as in the JVM, padding may be left out.
 const IN_NAME: GeneralPurpose = GeneralPurpose::new(
@@ -43,14 +46,57 @@ pub struct Resolver {
     completer: Arc<Completer>,
     blacklist: Arc<Blacklist>,
     health_tests: HealthTests,
-    cache: Mutex<HashMap<(String, String), Arc<Entry>>>,
+    cache: Mutex<Cache>,
+}
+
+/// What was read of each action and revision.
+#[derive(Debug)]
+struct Cache {
+    /// Few revisions of one action are in use at once.
+    actions: HashMap<String, Vec<Cached>>,
+    swept: Instant,
 }
 
 #[derive(Debug)]
-struct Entry {
-    /// Filled by the first reader; simultaneous ones wait for it.
-    executable: tokio::sync::OnceCell<Arc<Executable>>,
-    used: Mutex<Instant>,
+struct Cached {
+    revision: String,
+    used: Instant,
+    entry: Arc<Entry>,
+}
+
+/// Filled by the first reader; simultaneous ones wait for it.
+type Entry = tokio::sync::OnceCell<Arc<Executable>>;
+
+impl Cache {
+    fn entry(&mut self, id: &str, revision: &str, now: Instant) -> Arc<Entry> {
+        if now - self.swept >= SWEEP {
+            self.swept = now;
+            self.actions.retain(|_, revisions| {
+                revisions.retain(|cached| now - cached.used < CACHED);
+                !revisions.is_empty()
+            });
+        }
+        let fresh = || Cached {
+            revision: revision.to_owned(),
+            used: now,
+            entry: Arc::default(),
+        };
+        let Some(revisions) = self.actions.get_mut(id) else {
+            let cached = fresh();
+            let entry = Arc::clone(&cached.entry);
+            self.actions.insert(id.to_owned(), vec![cached]);
+            return entry;
+        };
+        let known = revisions.iter().position(|cached| cached.revision == revision);
+        let at = known.unwrap_or(revisions.len());
+        if known.is_none() {
+            revisions.push(fresh());
+        } else if now - revisions[at].used >= CACHED {
+            revisions[at] = fresh();
+        }
+        revisions[at].used = now;
+        Arc::clone(&revisions[at].entry)
+    }
 }
 
 /// Why an action cannot be run: status and text of the answer, and a line for the operator.
@@ -100,7 +146,10 @@ impl Resolver {
             completer,
             blacklist,
             health_tests: HealthTests::default(),
-            cache: Mutex::default(),
+            cache: Mutex::new(Cache {
+                actions: HashMap::new(),
+                swept: Instant::now(),
+            }),
         }
     }
 
@@ -152,11 +201,18 @@ impl Resolver {
         let Settings {
             limits,
             namespace_limits,
+            user_memory,
             ..
         } = self.settings.as_ref();
-        let violation = limits.check(&job.executable.limits, &job.message.user.limits, namespace_limits);
+        let violation = limits
+            .check(&job.executable.limits, &job.message.user.limits, namespace_limits)
+            .and_then(|()| fits(job.executable.limits.memory, user_memory.as_mib()));
         if let Err(violation) = violation {
-            warn!(transid = %job.message.transid, action = %job.message.action, %violation, "a limit is violated");
+            warn!(
+                transid = %job.message.transid, action = %job.message.action, limits = ?limits,
+                user_memory = %user_memory, %violation,
+                "not run: the limits of this invoker, not those of the controller, are what counts here"
+            );
             let response = Response::failure(Status::ApplicationError, violation.to_string());
             let activation = record::unread(&job.message, response);
             let stored = job.is_stored();
@@ -205,26 +261,12 @@ impl Resolver {
     async fn cached(&self, id: &str, revision: &str) -> Result<Arc<Executable>, Unresolved> {
         let entry = {
             let mut cache = self.cache.lock().expect("no holder panics");
-            let now = Instant::now();
-            cache.retain(|_, entry| now - *entry.used.lock().expect("no holder panics") < CACHED);
-            let fresh = || {
-                Arc::new(Entry {
-                    executable: tokio::sync::OnceCell::new(),
-                    used: Mutex::new(now),
-                })
-            };
-            let entry = cache
-                .entry((id.to_owned(), revision.to_owned()))
-                .or_insert_with(fresh);
-            *entry.used.lock().expect("no holder panics") = now;
-            Arc::clone(entry)
+            cache.entry(id, revision, Instant::now())
         };
-        let hit = entry.executable.initialized();
-        metrics::cache(hit);
+        metrics::cache(entry.initialized());
         // A failed read leaves the cell empty: it is not cached. Where the document is another than the
         // message names, the newest is read and run, and not cached under this revision's name (D-02).
         let read = entry
-            .executable
             .get_or_try_init(|| async {
                 let read = self.read(id, Some(revision)).await.map_err(Err)?;
                 if read.revision == revision {
@@ -260,6 +302,13 @@ impl Resolver {
             NotExecutable::Sequence => Unresolved::not_fetched(error.to_string()),
             _ => Unresolved::not_compatible(error),
         })?;
+        if executable.limits.concurrency > 1 && executable.limits.logs > 0 {
+            warn!(
+                action = id,
+                concurrency = executable.limits.concurrency,
+                "runs of this action share a container, where their logs mix: set its log limit to 0"
+            );
+        }
         Ok(Arc::new(executable))
     }
 
@@ -291,9 +340,25 @@ impl Resolver {
         if action.exec.is_binary() {
             return Ok(STANDARD.encode(bytes));
         }
-        String::from_utf8(bytes)
-            .map_err(|error| Unresolved::not_fetched(format!("the code is no text: {error}")))
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(not) => String::from_utf8_lossy(not.as_bytes()).into_owned(),
+        })
     }
+}
+
+/// Memory above what all containers together may use, both in MB: no container would ever be started
+/// for it, so it is a violated limit (L-37).
+fn fits(memory: u64, budget: u64) -> Result<(), LimitViolation> {
+    if memory <= budget {
+        return Ok(());
+    }
+    Err(LimitViolation {
+        limit: Limit::Memory,
+        value: memory,
+        threshold: budget,
+        above: true,
+    })
 }
 
 /// An error with all its causes on one line.

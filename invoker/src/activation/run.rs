@@ -16,6 +16,7 @@ use proto::unit::{Bytes, Millis};
 use proto::whisk::action_proxy::{InitBody, InitValue, RunBody, about, environment, split_arguments};
 use proto::whisk::activation::{Activation, Status};
 use proto::whisk::activation_message::ActivationMessage;
+use proto::whisk::size::ByteSize;
 use scheduler::event::Outcome;
 use scheduler::fault::Fault;
 use std::sync::Arc;
@@ -79,10 +80,14 @@ impl Runner {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Ends an activation that does not run.
-    pub async fn refuse(&self, job: Job, fault: Fault) {
+    /// Ends an activation that does not run. `waited_in_vain`: another one's `/init` in the container
+    /// that it waited for has failed (S-10g); else nothing of it has begun (S-10f).
+    pub async fn refuse(&self, mut job: Job, fault: Fault, waited_in_vain: bool) {
         let _counted = self.count();
         let (activation, stored) = (job.refused(&fault), job.is_stored());
+        if waited_in_vain {
+            job.owed.answer(&activation, false).await;
+        }
         job.owed.settle(activation, stored).await;
     }
 
@@ -103,8 +108,8 @@ impl Runner {
             if how.initialize {
                 let exchange = self.init(&job, container).await;
                 init = Some(interval(&exchange));
-                let memory = self.is_out_of_memory(&exchange, &container.id).await;
                 let limit = job.executable.time_limit();
+                let memory = self.is_out_of_memory(&exchange, limit, &container.id).await;
                 match response::of_init(&exchange, limit, self.settings.payload.max, memory) {
                     Verdict::Initialized => initialized(),
                     Verdict::Elsewhere => {
@@ -127,8 +132,8 @@ impl Runner {
                 let because = format!("{} could not be connected to", container.name);
                 return Ran::back(job, Outcome::Returned { because });
             }
-            let memory = self.is_out_of_memory(&exchange, &container.id).await;
             let (limit, most) = (job.executable.time_limit(), self.body_limit(&job).most);
+            let memory = self.is_out_of_memory(&exchange, limit, &container.id).await;
             match response::of_run(&exchange, limit, most, memory) {
                 Verdict::Initialized => unreachable!("a run is not an initialisation"),
                 Verdict::Elsewhere => {
@@ -233,27 +238,22 @@ impl Runner {
         exchange
     }
 
-    /// M-55, C-30.
+    /// M-55, C-30. Of a result that is too long, but shorter than what is kept, all is kept.
     fn body_limit(&self, job: &Job) -> BodyLimit {
         let PayloadLimits { max, truncation, .. } = self.settings.payload;
         let (user, default) = (&job.message.user.limits, &self.settings.namespace_limits);
-        let most = user
-            .max_payload_size
-            .or(default.max_payload_size)
-            .map_or(max, |size| size.bytes().min(max));
-        let cut = user
-            .truncation_size
-            .or(default.truncation_size)
-            .map_or(truncation, |size| size.bytes());
+        let bound = |user: Option<ByteSize>, default: Option<ByteSize>, system: Bytes| {
+            user.or(default).map_or(system, |size| size.bytes().min(system))
+        };
         BodyLimit {
-            most,
-            cut: cut.min(most),
+            most: bound(user.max_payload_size, default.max_payload_size, max),
+            cut: bound(user.truncation_size, default.truncation_size, truncation),
         }
     }
 
     /// C-50: only after a broken connection, where the outcome is not fixed already.
-    async fn is_out_of_memory(&self, exchange: &Exchange, container: &ContainerId) -> bool {
-        if !matches!(exchange.outcome, Answer::Broken | Answer::NoResponse) {
+    async fn is_out_of_memory(&self, exchange: &Exchange, limit: Duration, container: &ContainerId) -> bool {
+        if !matches!(exchange.outcome, Answer::Broken) || exchange.took >= limit {
             return false;
         }
         let ended = tokio::time::timeout(OUT_OF_MEMORY_NEWS, self.engine.ended(container)).await;

@@ -6,8 +6,6 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSettings {
     pub stem_cells: StemCellSettings,
-    /// Containers are asked whether they still listen (P-58, L-52).
-    pub health_check: Option<HealthCheck>,
     pub log_errors: LogActivationErrors,
     pub client: ClientSettings,
 }
@@ -32,15 +30,6 @@ impl Default for StemCellSettings {
             expirations: 100,
         }
     }
-}
-
-/// `whisk.container-proxy.action-health-check`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// Between two looks at a stem cell.
-    pub period: Duration,
-    /// After so many a stem cell is replaced.
-    pub max_fails: u32,
 }
 
 /// Of which activations that end in an error a line says so (P-59).

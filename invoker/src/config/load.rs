@@ -2,9 +2,7 @@
 //!
 //! Source: `application.conf` of `common/scala` and `core/invoker`; contract P-20, P-40 … P-102.
 
-use super::containers::{
-    ClientSettings, ContainerSettings, HealthCheck, LogActivationErrors, StemCellSettings,
-};
+use super::containers::{ClientSettings, ContainerSettings, LogActivationErrors, StemCellSettings};
 use super::documents::{self, Error};
 use super::environment::{self, Environment};
 use super::layers::Layers;
@@ -12,8 +10,8 @@ use super::node::{self, NodeSettings};
 use super::providers::{self, LogStore};
 use super::reader::{DURATION, FLAG, Kind, NUMBER, PORT, POSITIVE, Reader, SIZE, TEXT};
 use super::{
-    AdminSettings, HttpsSettings, Identity, MetricsSettings, PipelineSettings, PoolSettings, Settings,
-    TopicSettings, limits,
+    AdminSettings, HttpsSettings, Identity, JournalSettings, JournalSync, MetricsSettings, PipelineSettings,
+    PoolSettings, Settings, StemCellCheck, TopicSettings, limits,
 };
 use crate::runtimes::Runtimes;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -126,6 +124,7 @@ pub fn read(reader: &mut Reader<'_>) -> Configuration {
                 &DURATION,
             ),
             concurrent_peek_factor: reader.get("whisk.container-pool.concurrent-peek-factor", "0.5", &FACTOR),
+            stem_cell_check: stem_cell_check(reader),
         },
         containers: containers(reader),
         pipelines: PipelineSettings {
@@ -141,6 +140,7 @@ pub fn read(reader: &mut Reader<'_>) -> Configuration {
         blacklist_interval: reader.get("whisk.blacklist.poll-interval", "5 minutes", &DURATION),
         api_host: api_host(reader),
         state_dir: node.state_dir.clone(),
+        journal: journal(reader),
         grace: node.grace,
     };
     without_effect(reader);
@@ -181,16 +181,38 @@ fn names(text: &str) -> Vec<String> {
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
+/// P-58.
+fn stem_cell_check(reader: &mut Reader<'_>) -> Option<StemCellCheck> {
+    let key = |name: &str| format!("whisk.container-proxy.action-health-check.{name}");
+    let enabled = reader.get(&key("enabled"), "false", &FLAG);
+    let check = StemCellCheck {
+        period: reader.get(&key("check-period"), "3 seconds", &DURATION),
+        fails: reader.get(&key("max-fails"), "3", &POSITIVE),
+    };
+    enabled.then_some(check)
+}
+
+/// What is written down, and when the disk has it.
+fn journal(reader: &mut Reader<'_>) -> JournalSettings {
+    const SYNC: Kind<JournalSync> = Kind {
+        expected: "later or always",
+        parse: |text| match text.trim() {
+            "later" => Some(JournalSync::Later),
+            "always" => Some(JournalSync::Always),
+            _ => None,
+        },
+    };
+    JournalSettings {
+        sync: reader.get("ffs.journal.sync", "later", &SYNC),
+        keep_on_stop: reader.get("ffs.journal.keep-on-stop", "false", &FLAG),
+        most_bytes: reader.get("ffs.journal.most-bytes", "1 g", &SIZE).0,
+    }
+}
+
 fn containers(reader: &mut Reader<'_>) -> ContainerSettings {
     let pool = |name: &str| format!("whisk.container-pool.{name}");
     let expiration = |name: &str| pool(&format!("prewarm-expiration-{name}"));
-    let checks = "whisk.container-proxy.action-health-check";
     let errors = "whisk.container-proxy.log-activation-errors";
-    let enabled = reader.get(&format!("{checks}.enabled"), "false", &FLAG);
-    let check = HealthCheck {
-        period: reader.get(&format!("{checks}.check-period"), "3 seconds", &DURATION),
-        max_fails: reader.get(&format!("{checks}.max-fails"), "3", &POSITIVE),
-    };
     let pooled_client = reader.any(&[&pool("pekko-client"), &pool("akka-client")], "false", &FLAG);
     ContainerSettings {
         stem_cells: StemCellSettings {
@@ -199,7 +221,6 @@ fn containers(reader: &mut Reader<'_>) -> ContainerSettings {
             variance: reader.get(&expiration("check-interval-variance"), "10 seconds", &DURATION),
             expirations: reader.get(&expiration("limit"), "100", &NUMBER) as usize,
         },
-        health_check: enabled.then_some(check),
         log_errors: LogActivationErrors {
             application: reader.get(&format!("{errors}.application-errors"), "false", &FLAG),
             developer: reader.get(&format!("{errors}.developer-errors"), "false", &FLAG),

@@ -180,6 +180,26 @@ pub struct PoolSettings {
     pub idle_container: Duration,
     /// (0, 1]
     pub concurrent_peek_factor: f64,
+    /// None unless `action-health-check.enabled`.
+    pub stem_cell_check: Option<StemCellCheck>,
+}
+
+/// `whisk.container-proxy.action-health-check`: whether stem cells can still be connected to (L-52).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StemCellCheck {
+    /// Between two tries: `check-period`.
+    pub period: Duration,
+    /// So many failed tries in a row end one: `max-fails`.
+    pub fails: u32,
+}
+
+impl Default for StemCellCheck {
+    fn default() -> Self {
+        Self {
+            period: Duration::from_secs(3),
+            fails: 3,
+        }
+    }
 }
 
 impl Default for PoolSettings {
@@ -188,6 +208,7 @@ impl Default for PoolSettings {
             pause_grace: Duration::from_secs(10),
             idle_container: Duration::from_secs(600),
             concurrent_peek_factor: 0.5,
+            stem_cell_check: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One method a command: each spawns what is to be done, and its outcome comes back as a message.
 
-use super::{Dispatcher, Hands, Inbox, Message, REMOVALS_KEPT, Removal};
-use crate::activation::run::How;
+use super::{Dispatcher, Hands, Inbox, Message, REMOVALS_KEPT, Removal, stem_cell};
+use crate::activation::run::{How, Ran};
 use crate::container::{Container, ContainerSpec, Image};
 use crate::explain::{self, Explained};
 use crate::metrics::{self, Transaction};
@@ -15,7 +15,7 @@ use proto::whisk::transid::TransactionId;
 use scheduler::command::{Purpose, Start};
 use scheduler::event::Outcome;
 use scheduler::fault::{Blame, Fault};
-use scheduler::reason::StartReason;
+use scheduler::reason::{Refusal, StartReason};
 use scheduler::work::ContainerNumber;
 use scheduler::{Command, Event, Instant};
 use std::collections::BTreeMap;
@@ -103,7 +103,8 @@ impl Dispatcher {
                     let initiator = message.user.namespace.name.as_str();
                     let (path, name) = (action.path.to_string(), action.name.to_string());
                     metrics::container_start(because.label(), initiator, &path, &name);
-                    info!(transid = %message.transid, %activation, %container, state = because.label(), "containerStart");
+                    let active = self.running.get(&container).map_or(1, |runs| runs + 1);
+                    info!(transid = %message.transid, %activation, %container, state = because.label(), active, namespace = initiator, %action, "containerStart");
                 }
                 self.run_in(
                     activation,
@@ -131,7 +132,10 @@ impl Dispatcher {
                 Some(job) => {
                     warn!(transid = %job.message.transid, %activation, %because, "refused");
                     let fault = because.fault();
-                    self.spawn(async move |hands: Arc<Hands>, _| hands.runner.refuse(*job, fault).await);
+                    let waited_in_vain = matches!(because, Refusal::InitFailed { .. });
+                    self.spawn(async move |hands: Arc<Hands>, _| {
+                        hands.runner.refuse(*job, fault, waited_in_vain).await;
+                    });
                 }
                 None => warn!(%activation, "an activation that is not here cannot be refused"),
             },
@@ -203,7 +207,11 @@ impl Dispatcher {
         let instance = Arc::clone(instance);
         self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
             let ran = hands.runner.in_instance(job, &instance).await;
-            inbox.tell(Message::Ran { activation, ran });
+            inbox.tell(Message::Ran {
+                activation,
+                container: None,
+                ran,
+            });
         });
     }
 
@@ -230,6 +238,7 @@ impl Dispatcher {
         because: StartReason,
     ) {
         let mut transid = Transaction::system("sid_invokerWarmup");
+        let mut looked_after = None;
         let (image, concurrency, suffix) = match purpose {
             Purpose::Action { activation } => {
                 let Some(job) = self.jobs.get(activation) else {
@@ -246,7 +255,9 @@ impl Dispatcher {
             }
             Purpose::StemCell { kind } => match self.hands.runtimes.resolve(kind) {
                 Some(runtime) => {
-                    self.stem_cells.insert(number);
+                    let taken = CancellationToken::new();
+                    self.stem_cells.insert(number, taken.clone().drop_guard());
+                    looked_after = self.hands.stem_cell_check.map(|check| (check, taken));
                     let image = Image {
                         kind: kind.clone(),
                         name: runtime.image.to_string(),
@@ -280,9 +291,18 @@ impl Dispatcher {
         {
             Ok(container) => {
                 hands.readiness.container(Ok(()));
-                let id = container.id.clone();
+                let (id, address) = (container.id.clone(), container.address.clone());
                 inbox.tell(Message::Listening { number, container });
-                hands.engine.ended(&id).await;
+                let ended = hands.engine.ended(&id);
+                tokio::pin!(ended);
+                if let Some((check, taken)) = looked_after {
+                    tokio::select! {
+                        _ = &mut ended => return inbox.event(Event::ContainerDied { container: number }),
+                        () = taken.cancelled() => {}
+                        () = stem_cell::fails(&address, check) => inbox.tell(Message::StemCellFails(number)),
+                    }
+                }
+                ended.await;
                 inbox.event(Event::ContainerDied { container: number });
             }
             Err(error) => {
@@ -314,10 +334,11 @@ impl Dispatcher {
             });
         };
         let container: Container = container.clone();
+        *self.running.entry(number).or_default() += 1;
         self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            let report = Report::of(activation, number, inbox.clone());
             let initialized = || inbox.event(Event::Initialized { container: number });
-            let ran = hands.runner.in_container(job, &container, how, initialized).await;
-            inbox.tell(Message::Ran { activation, ran });
+            report.end(hands.runner.in_container(job, &container, how, initialized).await);
         });
     }
 
@@ -391,6 +412,48 @@ impl Dispatcher {
     fn spawn_blocking(&self, work: impl FnOnce(&Hands) + Send + 'static) {
         let hands = Arc::clone(&self.hands);
         self.hands.tasks.spawn_blocking(move || work(&hands));
+    }
+}
+
+/// Says what became of a run, also if the run panics: the activation is answered by what it is
+/// owed, and the container goes (S-44).
+struct Report {
+    activation: ActivationId,
+    container: ContainerNumber,
+    /// None once it was said.
+    inbox: Option<Inbox>,
+}
+
+impl Report {
+    fn of(activation: ActivationId, container: ContainerNumber, inbox: Inbox) -> Self {
+        Self {
+            activation,
+            container,
+            inbox: Some(inbox),
+        }
+    }
+
+    fn end(mut self, ran: Ran) {
+        self.say(ran);
+    }
+
+    fn say(&mut self, ran: Ran) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.tell(Message::Ran {
+                activation: self.activation,
+                container: Some(self.container),
+                ran,
+            });
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.say(Ran {
+            job: None,
+            outcome: Outcome::Spoiled,
+        });
     }
 }
 

@@ -4,9 +4,11 @@
 //! and what comes of it returns as a message.
 
 mod carry_out;
+mod stem_cell;
 
 use crate::activation::run::{Ran, Runner};
 use crate::activation::{Job, resolve::Resolver};
+use crate::config::StemCellCheck;
 use crate::container::{Container, ContainerEngine};
 use crate::metrics;
 use crate::pipeline::{Example, Instance, Pipelines};
@@ -22,10 +24,10 @@ use scheduler::view::View;
 use scheduler::work::{ActionRevision, ContainerNumber};
 use scheduler::{Event, Instant};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
@@ -70,7 +72,14 @@ pub enum Message {
     /// All lanes of an instance are loaded.
     Ready(Arc<Instance>),
     /// A run is over; the job comes back if it was not answered.
-    Ran { activation: ActivationId, ran: Ran },
+    Ran {
+        activation: ActivationId,
+        /// None if it ran in an instance.
+        container: Option<ContainerNumber>,
+        ran: Ran,
+    },
+    /// A stem cell cannot be connected to any more (L-52).
+    StemCellFails(ContainerNumber),
     /// Someone wants to see what is there.
     Look(oneshot::Sender<Picture>),
     /// Leave: see [`Event::Drain`]. Answered once nothing is left.
@@ -117,6 +126,8 @@ pub struct Hands {
     pub saved: SavedState,
     /// Told whether containers start.
     pub readiness: Readiness,
+    /// How stem cells are looked after; none: they are not.
+    pub stem_cell_check: Option<StemCellCheck>,
     pub tasks: TaskTracker,
     /// Breaks off whatever is being done; what was promised is answered by letting go of it.
     pub give_up: CancellationToken,
@@ -137,8 +148,10 @@ pub struct Dispatcher {
     /// Activations that wait; one that runs is in the hands of its run.
     jobs: HashMap<ActivationId, Box<Job>>,
     containers: HashMap<ContainerNumber, Container>,
-    /// Stem cells that nothing has been put into.
-    stem_cells: HashSet<ContainerNumber>,
+    /// Runs of each container that are under way.
+    running: HashMap<ContainerNumber, u32>,
+    /// Stem cells that nothing has been put into; each is looked after until it leaves this map.
+    stem_cells: HashMap<ContainerNumber, DropGuard>,
     instances: HashMap<InstanceId, Arc<Instance>>,
     /// Starts under way, to break them off.
     starting: HashMap<InstanceId, CancellationToken>,
@@ -162,7 +175,8 @@ impl Dispatcher {
             messages,
             jobs: HashMap::new(),
             containers: HashMap::new(),
-            stem_cells: HashSet::new(),
+            running: HashMap::new(),
+            stem_cells: HashMap::new(),
             instances: HashMap::new(),
             starting: HashMap::new(),
             examples: HashMap::new(),
@@ -229,7 +243,27 @@ impl Dispatcher {
                 self.instances.insert(id.clone(), instance);
                 Event::Ready { instance: id }
             }
-            Message::Ran { activation, ran } => {
+            Message::StemCellFails(number) => {
+                if !self.stem_cells.contains_key(&number) {
+                    return; // taken meanwhile: its run will show
+                }
+                let event = Event::ContainerDied { container: number };
+                self.note(&event);
+                event
+            }
+            Message::Ran {
+                activation,
+                container,
+                ran,
+            } => {
+                if let Some(container) = container
+                    && let Some(runs) = self.running.get_mut(&container)
+                {
+                    *runs -= 1;
+                    if *runs == 0 {
+                        self.running.remove(&container);
+                    }
+                }
                 if let Outcome::Returned { .. } = ran.outcome {
                     metrics::rescheduled();
                 }
@@ -269,7 +303,7 @@ impl Dispatcher {
             let hands = Arc::clone(&self.hands);
             self.hands.tasks.spawn(async move {
                 let fault = scheduler::fault::Fault::whisk(format!("activation id {activation} is in use"));
-                hands.runner.refuse(*job, fault).await;
+                hands.runner.refuse(*job, fault, false).await;
             });
             return None;
         }
@@ -289,8 +323,10 @@ impl Dispatcher {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Inventory(migs) => self.migs = Arc::new(migs.clone()),
-            Event::ContainerDied { container } if self.stem_cells.remove(container) => {
-                metrics::container_health_failed("prewarm");
+            Event::ContainerDied { container } => {
+                if self.stem_cells.remove(container).is_some() {
+                    metrics::container_health_failed("prewarm");
+                }
             }
             Event::ContainerRemoved { container } | Event::ContainerFailed { container, .. } => {
                 self.containers.remove(container);

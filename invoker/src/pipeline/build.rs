@@ -191,6 +191,7 @@ impl Pipelines {
                 "{path} did not answer within {} ms",
                 limit.as_millis()
             ))),
+            Outcome::Unsendable(error) => Err(Fault::whisk(format!("{path} could not be called: {error}"))),
             Outcome::Refused | Outcome::Broken | Outcome::NoResponse => {
                 let exit =
                     tokio::time::timeout(Duration::from_secs(2), self.engine.ended(&container.id)).await;
