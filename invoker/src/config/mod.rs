@@ -275,3 +275,31 @@ impl Settings {
         format!("{}invoker{}", self.topics.prefix, self.identity.id)
     }
 }
+
+impl Settings {
+    /// What holds where nothing is set; `layers` is [`PipelineSettings::layers`].
+    pub fn standard(runtimes: Runtimes, state_dir: PathBuf, layers: PathBuf) -> Self {
+        Self {
+            identity: Identity::default(),
+            user_memory: Bytes::mib(1024),
+            limits: SystemLimits::default(),
+            namespace_limits: UserLimits::default(),
+            payload: PayloadLimits::default(),
+            pool: PoolSettings::default(),
+            pipelines: PipelineSettings {
+                policy: "fluidfaas".to_owned(),
+                keep_alive: Duration::from_secs(600),
+                layers,
+            },
+            runtimes,
+            topics: TopicSettings::default(),
+            records: RecordSettings::default(),
+            parameter_keys: ParameterKeys::default(),
+            metrics: MetricsSettings::default(),
+            blacklist_interval: Duration::from_secs(300),
+            api_host: String::new(),
+            state_dir,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
