@@ -214,3 +214,36 @@ impl<'de> serde::de::Visitor<'de> for MembersVisitor {
         Ok(Members(members))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C-36e, M-03: the last of several members of a name, as it was written, and of objects alone.
+    #[test]
+    fn a_member_is_found_among_others_and_keeps_its_text() {
+        let found = |text: &str| {
+            Json::parse(text)
+                .expect("JSON")
+                .member("error")
+                .map(|json| json.to_string())
+        };
+        let deep = format!(
+            "{{\"deep\":{}{},\"error\":1.50}}",
+            "[".repeat(5000),
+            "]".repeat(5000)
+        );
+        for (text, expected) in [
+            (" {\"a\": {\"error\": 1}, \"error\": null} \n", Some("null")),
+            (r#"{"error": {"x": 1e400}, "b": 2}"#, Some("{\"x\": 1e400}")),
+            (r#"{"\u0065rror": "é"}"#, Some("\"é\"")),
+            (r#"{"error": 1, "error": 2}"#, Some("2")),
+            (&deep, Some("1.50")),
+            ("{}", None),
+            (r#"["error"]"#, None),
+            (r#""error""#, None),
+        ] {
+            assert_eq!(found(text).as_deref(), expected, "{text}");
+        }
+    }
+}

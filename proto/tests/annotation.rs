@@ -16,6 +16,7 @@ fn true_is_the_empty_annotation_and_false_and_null_are_none() {
     assert_eq!(Annotation::parse(&json!(null)), Ok(None));
 }
 
+/// W-01: a text that is JSON stands for its value.
 #[test]
 fn w_01_a_text_that_is_json_stands_for_its_value() {
     assert_eq!(Annotation::parse(&json!("true")), Ok(Some(Annotation::default())));

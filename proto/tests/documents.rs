@@ -45,6 +45,7 @@ fn comes_out_the_same(action: &Value) -> ActionDocument {
     read
 }
 
+/// D-10, D-11, D-12, D-13, D-14, D-15, D-16, D-17, D-18, D-19: optional members of an action may be absent.
 #[test]
 fn d_10_to_d_19_optional_members_of_an_action_may_be_absent() {
     comes_out_the_same(&action());
@@ -61,6 +62,7 @@ fn d_10_to_d_19_optional_members_of_an_action_may_be_absent() {
     }
 }
 
+/// D-30: what an action needs it needs.
 #[test]
 fn d_30_what_an_action_needs_it_needs() {
     for pointer in [
@@ -107,6 +109,7 @@ fn d_30_what_an_action_needs_it_needs() {
     }
 }
 
+/// D-11: a package a rule or a trigger is no action.
 #[test]
 fn d_11_a_package_a_rule_or_a_trigger_is_no_action() {
     for other in ["package", "rule", "trigger"] {
@@ -118,6 +121,7 @@ fn d_11_a_package_a_rule_or_a_trigger_is_no_action() {
     }
 }
 
+/// D-15, D-18, W-02, W-03: parameters and annotations keep any JSON.
 #[test]
 fn d_15_and_d_18_parameters_and_annotations_keep_any_json() {
     let parameters = r#"[{"key":"a","value":{"n":1e400},"init":true},{"key":"b","value":"x","encryption":"aes-256"},{"key":"c","value":null}]"#;
@@ -137,6 +141,7 @@ fn d_15_and_d_18_parameters_and_annotations_keep_any_json() {
     );
 }
 
+/// D-16, D-16a, D-16b, D-16c, D-16d: each kind of exec is told from the others.
 #[test]
 fn d_16_each_kind_of_exec_is_told_from_the_others() {
     let attached = json!({"attachmentName": "couch:1-2", "attachmentType": "text/plain"});
@@ -160,6 +165,7 @@ fn d_16_each_kind_of_exec_is_told_from_the_others() {
     );
 }
 
+/// D-19, D-24: there is at most one attachment, and it is the one that is named.
 #[test]
 fn d_19_and_d_24_there_is_at_most_one_attachment_and_it_is_the_one_that_is_named() {
     let stored = |name: &str| json!({ name: {"content_type": "text/plain", "stub": true, "length": 3} });
@@ -187,6 +193,7 @@ fn d_19_and_d_24_there_is_at_most_one_attachment_and_it_is_the_one_that_is_named
     );
 }
 
+/// D-20, D-21, D-22, D-23: the name of an attachment says where it is.
 #[test]
 fn d_21_to_d_23_the_name_of_an_attachment_says_where_it_is() {
     let place = |name: &str| {
@@ -209,6 +216,7 @@ fn d_21_to_d_23_the_name_of_an_attachment_says_where_it_is() {
     assert_eq!(place("s3:bucket/a:b"), "store s3 bucket/a:b");
 }
 
+/// D-26: inline code decides itself whether it is binary and an attachment does not.
 #[test]
 fn d_26_inline_code_decides_itself_whether_it_is_binary_and_an_attachment_does_not() {
     let binary = |exec: Value| {
@@ -241,6 +249,7 @@ fn d_26_inline_code_decides_itself_whether_it_is_binary_and_an_attachment_does_n
     }
 }
 
+/// D-28, D-32: blank code is none and main is main unless said.
 #[test]
 fn d_28_and_d_32_blank_code_is_none_and_main_is_main_unless_said() {
     let exec: Exec = decode(br#"{"kind":"blackbox","image":"x","code":" "}"#).expect("readable");
@@ -249,6 +258,7 @@ fn d_28_and_d_32_blank_code_is_none_and_main_is_main_unless_said() {
     assert_eq!(exec.main(), "f.g");
 }
 
+/// D-29: kinds are compared trimmed and in lower case.
 #[test]
 fn d_29_kinds_are_compared_trimmed_and_in_lower_case() {
     let document = read(&with("/exec/kind", Some(json!(" Python:DEFAULT ")))).expect("readable");
@@ -259,6 +269,7 @@ fn d_29_kinds_are_compared_trimmed_and_in_lower_case() {
     assert_eq!(exec.kind.family(), "python");
 }
 
+/// D-33, M-55, V-09, E-30, E-31, E-32, E-33, E-34, E-35, E-36, E-37: the first violated limit is reported in OpenWhisk's words.
 #[test]
 fn d_33_and_m_55_the_first_violated_limit_is_reported_in_openwhisks_words() {
     let system = SystemLimits::default();
@@ -347,6 +358,7 @@ fn d_33_and_m_55_the_first_violated_limit_is_reported_in_openwhisks_words() {
     assert!(raised.check(&limits(100, 128, 500, 0), &no, &no).is_ok());
 }
 
+/// D-17, W-06: gaps in the limits are filled with the standard.
 #[test]
 fn d_17_gaps_in_the_limits_are_filled_with_the_standard() {
     let limits: ActionLimits =
@@ -358,6 +370,7 @@ fn d_17_gaps_in_the_limits_are_filled_with_the_standard() {
     );
 }
 
+/// W-12: an annotation is truthy unless it is false zero empty or null.
 #[test]
 fn w_12_an_annotation_is_truthy_unless_it_is_false_zero_empty_or_null() {
     for (value, truthy) in [
@@ -426,6 +439,7 @@ fn message(content: Value, init_args: Value) -> ActivationMessage {
     decode(text.to_string().as_bytes()).expect("readable")
 }
 
+/// C-05, C-07, C-07a, C-07b, C-07c, C-07d, C-07e, C-07f, C-07g, C-13: a container learns about its activation in strings.
 #[test]
 fn c_07_a_container_learns_about_its_activation_in_strings() {
     let message = message(json!({}), json!([]));
@@ -452,6 +466,7 @@ fn c_07_a_container_learns_about_its_activation_in_strings() {
     );
 }
 
+/// C-11, C-12: arguments for init leave the run and become environment.
 #[test]
 fn c_11_and_c_12_arguments_for_init_leave_the_run_and_become_environment() {
     let content = json!({"s": "text", "n": null, "b": true, "f": 1.50, "o": {"a": [1, 2]}, "x": 1, "__OW_NAMESPACE": "no"});
@@ -466,6 +481,7 @@ fn c_11_and_c_12_arguments_for_init_leave_the_run_and_become_environment() {
     assert_eq!(serde_json::to_value(&env).expect("encodes"), expected);
 }
 
+/// C-06, C-11: arrays are left alone, and no arguments are an empty object.
 #[test]
 fn c_06_and_c_11_arrays_are_left_alone_and_no_arguments_are_an_empty_object() {
     let array = Json::from(json!(["k", {"k": 1}]));
@@ -478,6 +494,7 @@ fn c_06_and_c_11_arrays_are_left_alone_and_no_arguments_are_an_empty_object() {
     assert_eq!(split_arguments(Some(&object), &[]), (object.clone(), vec![]));
 }
 
+/// C-07: a run request is read leniently.
 #[test]
 fn c_07_a_run_request_is_read_leniently() {
     let body: RunBody =

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// M-01, M-02, M-03, M-05, M-06, M-07, M-08, M-11: recorded messages, and one that lacks a member.
 #[test]
 fn every_recorded_activation_message_comes_out_as_it_went_in() {
     for message in recorded::all("wire/invoker0") {
@@ -30,6 +31,7 @@ fn every_recorded_activation_message_comes_out_as_it_went_in() {
     }
 }
 
+/// M-02, M-30, M-31, M-32, M-35, M-36, M-37, M-64, M-6A, M-6B: recorded acks.
 #[test]
 fn every_recorded_ack_comes_out_as_the_same_bytes() {
     for message in recorded::all("wire/completed0") {
@@ -54,6 +56,7 @@ fn every_recorded_event_comes_out_as_the_same_bytes() {
     }
 }
 
+/// M-60, M-61, M-62, M-63, M-65, M-66, M-67, M-68, M-69, D-40: recorded records.
 #[test]
 fn every_recorded_record_comes_out_as_it_went_in() {
     for document in recorded::all("db/activations") {
@@ -61,6 +64,7 @@ fn every_recorded_record_comes_out_as_it_went_in() {
     }
 }
 
+/// D-10, D-11, D-12, D-13, D-15, D-16, D-18: recorded documents.
 #[test]
 fn every_recorded_action_comes_out_as_it_went_in_and_other_entities_are_refused() {
     for document in recorded::all("db/whisks") {
@@ -90,6 +94,7 @@ fn every_recorded_subject_limit_and_view_comes_out_as_it_went_in() {
     }
 }
 
+/// C-04, C-05: recorded requests come out as they went in.
 #[test]
 fn c_04_and_c_05_recorded_requests_come_out_as_they_went_in() {
     for recorded in recorded::all("container-http") {

@@ -66,11 +66,13 @@ fn comes_out_the_same(message: &Value) {
     assert_eq!(serde_json::to_value(&read).expect("encodes"), *message);
 }
 
+/// M-20, M-21, M-22, M-23, M-24, M-25, M-26, M-27, M-28, M-29, M-51: the message of the contract is read and written without loss.
 #[test]
 fn the_example_comes_out_as_it_went_in() {
     comes_out_the_same(&message());
 }
 
+/// M-01: unknown members are ignored and optional ones may be null.
 #[test]
 fn m_01_unknown_members_are_ignored_and_optional_ones_may_be_null() {
     for (pointer, value) in [
@@ -94,6 +96,7 @@ fn m_01_unknown_members_are_ignored_and_optional_ones_may_be_null() {
     );
 }
 
+/// M-01: required members are required even where they could be empty.
 #[test]
 fn m_01_required_members_are_required_even_where_they_could_be_empty() {
     for pointer in [
@@ -152,6 +155,7 @@ fn errors_name_the_member_its_value_and_what_was_expected() {
     );
 }
 
+/// M-03: arguments keep every digit and every character.
 #[test]
 fn m_03_arguments_keep_every_digit_and_every_character() {
     let content = r#"{"n":12345678901234567890123,"x":1e400,"y":0.10000000000000000000000000001,"s":"é😀\u0000","half":"\ud83d","deep":[[{"a":-0.0}]]}"#;
@@ -164,6 +168,7 @@ fn m_03_arguments_keep_every_digit_and_every_character() {
     assert!(encoded.contains(&format!("\"content\":{content}")), "{encoded}");
 }
 
+/// M-03: arguments that came on several lines leave on one.
 #[test]
 fn m_03_arguments_that_came_on_several_lines_leave_on_one() {
     let text =
@@ -174,6 +179,7 @@ fn m_03_arguments_that_came_on_several_lines_leave_on_one() {
     assert_eq!(content, Json::from(json!({"a": "b\n\r", "c": [1, 2]})));
 }
 
+/// M-05: activation ids are exactly 32 lower case hex digits.
 #[test]
 fn m_05_activation_ids_are_exactly_32_lower_case_hex_digits() {
     for bad in [
@@ -199,6 +205,7 @@ fn m_05_activation_ids_are_exactly_32_lower_case_hex_digits() {
     assert!(decode::<ActivationMessage>(number.replace("3456789012", "").as_bytes()).is_err());
 }
 
+/// M-06: names have word characters and inside them blanks and a few signs.
 #[test]
 fn m_06_names_have_word_characters_and_inside_them_blanks_and_a_few_signs() {
     let longest = "a".repeat(256);
@@ -234,6 +241,7 @@ fn m_06_names_have_word_characters_and_inside_them_blanks_and_a_few_signs() {
     }
 }
 
+/// M-07: paths are names joined by slashes and a leading one is dropped.
 #[test]
 fn m_07_paths_are_names_joined_by_slashes_and_a_leading_one_is_dropped() {
     let path: EntityPath = "/guest/img".parse().expect("a path");
@@ -249,6 +257,7 @@ fn m_07_paths_are_names_joined_by_slashes_and_a_leading_one_is_dropped() {
     assert_eq!(read.action.to_string(), "guest/img/classify");
 }
 
+/// M-08: versions fill missing parts with zero and all zeros are invalid.
 #[test]
 fn m_08_versions_fill_missing_parts_with_zero_and_all_zeros_are_invalid() {
     for (text, read) in [
@@ -275,12 +284,14 @@ fn m_08_versions_fill_missing_parts_with_zero_and_all_zeros_are_invalid() {
     assert_eq!(Version::default().next().to_string(), "0.0.2");
 }
 
+/// M-09: the revision may be null but not missing.
 #[test]
 fn m_09_the_revision_may_be_null_but_not_missing() {
     comes_out_the_same(&with("/revision", json!(null)));
     assert!(read(&without("/revision")).is_err());
 }
 
+/// M-10: a trace context is carried on.
 #[test]
 fn m_10_a_trace_context_is_carried_on() {
     comes_out_the_same(&with(
@@ -289,6 +300,7 @@ fn m_10_a_trace_context_is_carried_on() {
     ));
 }
 
+/// M-11: all forms of a transaction id are read and written.
 #[test]
 fn m_11_all_forms_of_a_transaction_id_are_read_and_written() {
     for form in [
@@ -309,6 +321,7 @@ fn m_11_all_forms_of_a_transaction_id_are_read_and_written() {
     );
 }
 
+/// M-11, M-13: anything else is the unknown transaction, which starts when the process did.
 #[test]
 fn m_11_anything_else_is_the_unknown_transaction() {
     for form in [
@@ -330,6 +343,7 @@ fn m_11_anything_else_is_the_unknown_transaction() {
     assert!(!TransactionId::new("id", 1).is_system());
 }
 
+/// M-12: sizes are powers of 1024 in any case with at most one blank.
 #[test]
 fn m_12_sizes_are_powers_of_1024_in_any_case_with_at_most_one_blank() {
     for (text, bytes, written) in [
@@ -370,6 +384,7 @@ fn m_12_sizes_are_powers_of_1024_in_any_case_with_at_most_one_blank() {
     assert!(error.contains("user.limits.maxPayloadSize"), "{error}");
 }
 
+/// M-21: the action may be one string.
 #[test]
 fn m_21_the_action_may_be_one_string() {
     let read = read(&with("/action", json!("guest/img/classify")))
@@ -391,6 +406,7 @@ fn m_21_the_action_may_be_one_string() {
     }
 }
 
+/// M-25: controllers have names that topics may have.
 #[test]
 fn m_25_controllers_have_names_that_topics_may_have() {
     comes_out_the_same(&with("/rootControllerIndex", json!({"asString": "c-1.eu"})));
@@ -408,6 +424,7 @@ fn m_25_controllers_have_names_that_topics_may_have() {
     }
 }
 
+/// M-27, V-04: arguments are an object or an array.
 #[test]
 fn m_27_arguments_are_an_object_or_an_array() {
     comes_out_the_same(&with("/content", json!([1, {"a": null}])));
@@ -421,12 +438,14 @@ fn m_27_arguments_are_an_object_or_an_array() {
     }
 }
 
+/// M-28, M-29: the names of special arguments are kept.
 #[test]
 fn m_28_and_m_29_the_names_of_special_arguments_are_kept() {
     comes_out_the_same(&with("/initArgs", json!(["k", "l"])));
     comes_out_the_same(&with("/lockedArgs", json!({"p": "aes-256", "q": "rot13"})));
 }
 
+/// M-50: subjects have at least five characters.
 #[test]
 fn m_50_subjects_have_at_least_five_characters() {
     assert!(read(&with("/user/subject", json!("anna"))).is_err());
@@ -434,6 +453,7 @@ fn m_50_subjects_have_at_least_five_characters() {
     comes_out_the_same(&with("/user/subject", json!("annas")));
 }
 
+/// M-52: every member of a generic key survives.
 #[test]
 fn m_52_every_member_of_a_generic_key_survives() {
     comes_out_the_same(&with(
@@ -449,12 +469,14 @@ fn m_52_every_member_of_a_generic_key_survives() {
     );
 }
 
+/// M-53: rights are not judged.
 #[test]
 fn m_53_rights_are_not_judged() {
     comes_out_the_same(&with("/user/rights", json!([])));
     comes_out_the_same(&with("/user/rights", json!(["FOO"])));
 }
 
+/// M-54, M-54a, M-54b, M-54c, M-54d, M-54e, M-54f, M-54g, M-54h, M-54i, V-08: every limit of a namespace survives, and each may be missing.
 #[test]
 fn m_54_every_limit_of_a_namespace_survives() {
     comes_out_the_same(&with(
@@ -513,6 +535,7 @@ fn members(value: &Value) -> Vec<&str> {
     names
 }
 
+/// M-30, M-31, M-32, M-33, M-34, M-37: each ack has the members of its kind and no other.
 #[test]
 fn m_30_to_m_34_each_ack_has_the_members_of_its_kind_and_no_other() {
     let (full, shrunk) = (activation(), activation());
@@ -550,6 +573,7 @@ fn m_30_to_m_34_each_ack_has_the_members_of_its_kind_and_no_other() {
     }
 }
 
+/// M-33: only a whisk error is a system error.
 #[test]
 fn m_33_only_a_whisk_error_is_a_system_error() {
     for (status, expected) in [
@@ -570,6 +594,7 @@ fn m_33_only_a_whisk_error_is_a_system_error() {
     }
 }
 
+/// M-34: an ack that is of no kind says what it lacks.
 #[test]
 fn m_34_an_ack_that_is_of_no_kind_says_what_it_lacks() {
     for (text, lacking) in [
@@ -594,6 +619,7 @@ fn m_34_an_ack_that_is_of_no_kind_says_what_it_lacks() {
     }
 }
 
+/// M-35, M-36: a full ack has the activation without logs and a shrunk one its id.
 #[test]
 fn m_35_and_m_36_a_full_ack_has_the_activation_without_logs_and_a_shrunk_one_its_id() {
     let full = Acknowledgement::result(transid(), activation());
@@ -611,6 +637,7 @@ fn m_35_and_m_36_a_full_ack_has_the_activation_without_logs_and_a_shrunk_one_its
     assert_eq!(shrunk["response"], json!("3f0e7c1a9b2d4e5f8a6b7c8d9e0f1a2b"));
 }
 
+/// M-02: nothing absent is written as null.
 #[test]
 fn m_02_nothing_absent_is_written_as_null() {
     let bare = Activation {
@@ -627,6 +654,7 @@ fn m_02_nothing_absent_is_written_as_null() {
     );
 }
 
+/// M-64: instants are read as numbers or iso texts and written as numbers.
 #[test]
 fn m_64_instants_are_read_as_numbers_or_iso_texts_and_written_as_numbers() {
     for (read, millis) in [
@@ -657,6 +685,7 @@ fn m_64_instants_are_read_as_numbers_or_iso_texts_and_written_as_numbers() {
     );
 }
 
+/// M-66, C-37: status codes are 0 to 3.
 #[test]
 fn m_66_status_codes_are_0_to_3() {
     for bad in ["4", "-1", "256", "\"0\"", "1.5"] {
@@ -675,6 +704,7 @@ fn m_66_status_codes_are_0_to_3() {
     );
 }
 
+/// D-40: a record is the activation with its logs and three members more.
 #[test]
 fn d_40_a_record_is_the_activation_with_its_logs_and_three_members_more() {
     let record = Record::new(activation(), 7);
@@ -694,6 +724,7 @@ fn d_40_a_record_is_the_activation_with_its_logs_and_three_members_more() {
     assert!(decode::<Record>(action.as_bytes()).is_err());
 }
 
+/// M-40, M-41, M-42, M-43: a ping names the invoker.
 #[test]
 fn m_40_to_m_43_a_ping_names_the_invoker() {
     let mut name = invoker();
@@ -724,6 +755,7 @@ fn event(activation: &Activation) -> Option<EventMessage> {
     )
 }
 
+/// M-70, M-71: an event is made from the annotations.
 #[test]
 fn m_70_and_m_71_an_event_is_made_from_the_annotations() {
     let mut cold = activation();
@@ -742,6 +774,7 @@ fn m_70_and_m_71_an_event_is_made_from_the_annotations() {
     );
 }
 
+/// M-72: the users own status code is taken from the error first.
 #[test]
 fn m_72_the_users_own_status_code_is_taken_from_the_error_first() {
     for (result, code) in [
@@ -767,6 +800,7 @@ fn m_72_the_users_own_status_code_is_taken_from_the_error_first() {
     }
 }
 
+/// M-73: without path or kind there is no event.
 #[test]
 fn m_73_without_path_or_kind_there_is_no_event() {
     for key in ["path", "kind"] {
@@ -779,6 +813,7 @@ fn m_73_without_path_or_kind_there_is_no_event() {
     }
 }
 
+/// M-70: the type of an event decides its body.
 #[test]
 fn m_70_the_type_of_an_event_decides_its_body() {
     let metric = json!({"body": {"metricName": "ConcurrentInvocations", "metricValue": 1}, "eventType": "Metric", "namespace": "guest",
