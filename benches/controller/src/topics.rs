@@ -58,19 +58,37 @@ impl Topics {
             kept(&invalidation, "300000"),
             kept(&events, "3600000"),
         ];
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
-        let made = admin
-            .create_topics(&topics, &options)
-            .await
-            .map_err(|error| (completed.clone(), error.into()))?;
-        for result in made {
-            match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err((topic, KafkaError::AdminOp(code).into())),
-            }
-        }
-        Ok(())
+        create(admin, &topics).await
     }
+
+    /// Makes `invokerN`, as an invoker does at its start.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub async fn make_invoker(
+        &self,
+        admin: &AdminClient<DefaultClientContext>,
+        index: u32,
+    ) -> Result<(), (String, Cause)> {
+        let (name, largest) = (self.invoker(index), LARGEST.to_string());
+        let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1)).set("max.message.bytes", &largest);
+        create(admin, &[topic]).await
+    }
+}
+
+async fn create(
+    admin: &AdminClient<DefaultClientContext>,
+    topics: &[NewTopic<'_>],
+) -> Result<(), (String, Cause)> {
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
+    let made = admin.create_topics(topics, &options).await;
+    for result in made.map_err(|error| (topics[0].name.to_owned(), error.into()))? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err((topic, KafkaError::AdminOp(code).into())),
+        }
+    }
+    Ok(())
 }
 
 /// The client library's error, or another's.

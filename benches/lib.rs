@@ -1,1 +1,0 @@
-//! Benches live in `benches/`; this crate has no code of its own.

@@ -1,0 +1,7 @@
+//! What the programs in `bin/` share: load for an invoker, and what processes used. Criterion's benches
+//! live in `benches/`.
+#![forbid(unsafe_code)]
+
+pub mod floor;
+pub mod load;
+pub mod process;
