@@ -4,6 +4,7 @@
 //! whether answers leave. Only faults of the platform count, never those of an action or an image.
 //! Each has its hysteresis, and recovers by itself. What follows from it is `health`'s business.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -121,10 +122,43 @@ impl Probe {
     }
 }
 
+/// Containers that start, and those that do not. One bad image says nothing about the node: failures count
+/// if the image has started before, or if several images fail.
+#[derive(Debug)]
+struct Starts {
+    circuit: Circuit,
+    /// Images that have started; the first [`IMAGES`] of them.
+    good: HashSet<String>,
+    /// Images that have failed since one last started.
+    failing: HashSet<String>,
+}
+
+/// How many images are remembered.
+const IMAGES: usize = 256;
+
+impl Starts {
+    fn outcome(&mut self, image: &str, outcome: Result<(), String>, now: Instant) {
+        if outcome.is_ok() {
+            self.failing.clear();
+            if self.good.len() < IMAGES {
+                self.good.insert(image.to_owned());
+            }
+        } else {
+            if self.failing.len() < IMAGES {
+                self.failing.insert(image.to_owned());
+            }
+            if !self.good.contains(image) && self.failing.len() < 2 {
+                return;
+            }
+        }
+        self.circuit.outcome(outcome, now);
+    }
+}
+
 #[derive(Debug)]
 struct State {
     engine: Probe,
-    starts: Circuit,
+    starts: Starts,
     answers: Circuit,
 }
 
@@ -132,13 +166,17 @@ impl State {
     fn new() -> Self {
         Self {
             engine: Probe::Up { bad: 0 },
-            starts: Circuit::Closed { failures: 0 },
+            starts: Starts {
+                circuit: Circuit::Closed { failures: 0 },
+                good: HashSet::new(),
+                failing: HashSet::new(),
+            },
             answers: Circuit::Closed { failures: 0 },
         }
     }
 
     fn standing(&self) -> Standing {
-        let because = match (&self.engine, self.starts.broken(), self.answers.broken()) {
+        let because = match (&self.engine, self.starts.circuit.broken(), self.answers.broken()) {
             (Probe::Down { because, .. }, _, _) => format!("the container engine does not answer: {because}"),
             (Probe::Up { .. }, Some(because), _) => format!("containers do not start: {because}"),
             (Probe::Up { .. }, None, Some(because)) => format!("answers do not leave: {because}"),
@@ -169,9 +207,9 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// A container has started, or has not by a fault of the platform.
-    pub fn container(&self, outcome: Result<(), String>) {
-        self.change(|state, now| state.starts.outcome(outcome, now));
+    /// A container of this image has started, or has not by a fault of the platform.
+    pub fn container(&self, image: &str, outcome: Result<(), String>) {
+        self.change(|state, now| state.starts.outcome(image, outcome, now));
     }
 
     /// An answer has left for the controller, or could not.
@@ -183,7 +221,7 @@ impl Readiness {
     pub fn engine(&self, outcome: Result<(), String>) {
         self.change(|state, now| {
             state.engine.outcome(outcome);
-            state.starts.look(now);
+            state.starts.circuit.look(now);
             state.answers.look(now);
         });
     }
@@ -237,36 +275,53 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn three_containers_in_a_row_that_do_not_start_make_a_node_that_is_not_ready() {
         let readiness = Readiness::default();
-        for outcome in [broken(), broken(), Ok(()), broken(), broken()] {
-            readiness.container(outcome);
+        for outcome in [Ok(()), broken(), broken(), Ok(()), broken(), broken()] {
+            readiness.container("nodejs", outcome);
             assert!(readiness.standing().is_ready());
         }
-        readiness.container(broken());
+        readiness.container("nodejs", broken());
         let because = "containers do not start: no space left".to_owned();
         assert_eq!(readiness.standing(), Standing::NotReady { because });
+    }
+
+    /// K-53, O-06: an image that never starts is nobody's fault but its own; when others fail too it is the node.
+    #[tokio::test(start_paused = true)]
+    async fn one_bad_image_does_not_make_a_bad_node() {
+        let readiness = Readiness::default();
+        (0..9).for_each(|_| readiness.container("ghost", broken()));
+        assert!(readiness.standing().is_ready());
+        readiness.container("nodejs", Ok(()));
+        (0..9).for_each(|_| readiness.container("ghost", broken()));
+        assert!(readiness.standing().is_ready());
+        readiness.container("python", broken());
+        readiness.container("ghost", broken());
+        assert!(readiness.standing().is_ready());
+        readiness.container("python", broken());
+        assert!(!readiness.standing().is_ready());
     }
 
     /// K-53: it recovers by itself. One try is let through after a pause; a failure doubles the pause.
     #[tokio::test(start_paused = true)]
     async fn after_a_pause_one_try_decides() {
         let readiness = Readiness::default();
-        (0..3).for_each(|_| readiness.container(broken()));
+        readiness.container("nodejs", Ok(()));
+        (0..3).for_each(|_| readiness.container("nodejs", broken()));
         after(&readiness, PAUSE - Duration::from_millis(1)).await;
         assert!(!readiness.standing().is_ready());
         after(&readiness, Duration::from_millis(1)).await;
         assert!(readiness.standing().is_ready());
 
-        readiness.container(broken());
+        readiness.container("nodejs", broken());
         assert!(!readiness.standing().is_ready());
-        readiness.container(broken()); // begun before
+        readiness.container("nodejs", broken()); // begun before
         after(&readiness, PAUSE).await;
         assert!(!readiness.standing().is_ready());
         after(&readiness, PAUSE).await;
         assert!(readiness.standing().is_ready());
-        readiness.container(Ok(()));
+        readiness.container("nodejs", Ok(()));
 
-        readiness.container(broken());
-        readiness.container(broken());
+        readiness.container("nodejs", broken());
+        readiness.container("nodejs", broken());
         assert!(readiness.standing().is_ready(), "all is as at first");
     }
 

@@ -290,7 +290,7 @@ impl Dispatcher {
             .await
         {
             Ok(container) => {
-                hands.readiness.container(Ok(()));
+                hands.readiness.container(&spec.image.name, Ok(()));
                 let (id, address) = (container.id.clone(), container.address.clone());
                 inbox.tell(Message::Listening { number, container });
                 let ended = hands.engine.ended(&id);
@@ -314,7 +314,9 @@ impl Dispatcher {
                 let fault = provisioning_fault(&error);
                 metrics::start_failed(blame(&fault));
                 if fault.blame == Blame::Whisk {
-                    hands.readiness.container(Err(readiness::because(&error)));
+                    hands
+                        .readiness
+                        .container(&spec.image.name, Err(readiness::because(&error)));
                 }
                 inbox.event(Event::ContainerFailed {
                     container: number,

@@ -281,6 +281,7 @@ async fn a_disabled_invoker_is_silent_and_runs_what_is_queued() {
     let acks = node.acks.at_least(1).await;
     assert_eq!(acks[0]["activationId"], *id);
     assert_eq!(acks[0]["isSystemError"], false);
+    assert_eq!(acks[0]["instance"], expected["name"]);
     assert_eq!(node.pings.now().last().unwrap()["isEnabled"], false);
     let count = node.pings.now().len();
     node.send(Method::POST, "/enable").await;
@@ -305,11 +306,15 @@ async fn a_ping_has_tags_and_dedicated_namespaces_although_there_are_none() {
 #[tokio::test]
 async fn containers_that_do_not_start_are_noticed() {
     let node = Node::start().await;
-    node.create("guest", "hello", 256, 0).await;
+    for name in ["hello", "other"] {
+        node.create("guest", name, 256, 0).await;
+    }
     node.pings.at_least(1).await;
+    node.invoke(("guest", "hello"), |_| {}).await;
+    node.acks.at_least(1).await;
     node.engine.full.store(true, Ordering::Relaxed);
-    for n in 1..=3 {
-        node.invoke(("guest", "hello"), |_| {}).await;
+    for n in 2..=4 {
+        node.invoke(("guest", "other"), |_| {}).await;
         let acks = node.acks.at_least(n).await;
         assert_eq!(acks[n - 1]["isSystemError"], true);
     }
@@ -327,9 +332,9 @@ async fn containers_that_do_not_start_are_noticed() {
     // After a pause one try is let through: the controller's test action.
     node.engine.full.store(false, Ordering::Relaxed);
     eventually("it pings again", || last() == true).await;
-    node.invoke(("guest", "hello"), |_| {}).await;
-    let acks = node.acks.at_least(4).await;
-    assert_eq!(acks[3]["isSystemError"], false);
+    node.invoke(("guest", "other"), |_| {}).await;
+    let acks = node.acks.at_least(5).await;
+    assert_eq!(acks[4]["isSystemError"], false);
     node.stop().await;
 }
 
@@ -398,6 +403,35 @@ async fn queued_test_actions_of_one_controller_are_answered_by_one_run() {
     // One that comes later runs by itself.
     node.invoke(("whisk.system", "x"), test_action("0")).await;
     node.acks.at_least(6).await;
+    node.stop().await;
+}
+
+/// K-50, K-49: the ack has the transaction value for value, whatever the controller puts there.
+#[tokio::test]
+async fn the_ack_of_a_test_action_echoes_its_transaction() {
+    let node = Node::start().await;
+    node.create("whisk.system", "invokerHealthTestAction0", 128, 10)
+        .await;
+    for (n, transid) in [
+        json!(["sid_invokerHealth", 1_700_000_000_000_u64]),
+        json!([
+            "sid_invokerHealth",
+            1_700_000_000_000_u64,
+            true,
+            ["parent", 1_700_000_000_001_u64]
+        ]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        node.invoke(("whisk.system", "x"), |message| {
+            test_action("0")(message);
+            message["transid"] = transid.clone();
+        })
+        .await;
+        let acks = node.acks.at_least(n + 1).await;
+        assert_eq!(acks[n]["transid"], transid);
+    }
     node.stop().await;
 }
 

@@ -5,7 +5,7 @@ use hyper::{Method, StatusCode};
 
 const RIGHT: &str = "invoker.user:invoker.pass";
 
-/// H-01, H-03, H-03a, H-03b, H-03c, H-03d, H-03e, H-03f, H-03g, H-08, V-10: each route with right, wrong and no credentials.
+/// H-03, H-03a, H-03b, H-03c, H-03d, H-03e, H-03f, H-03g, H-08, V-10: each route with right, wrong and no credentials.
 #[tokio::test]
 async fn each_route_answers_as_the_original_does() {
     let node = Node::start().await;
