@@ -223,7 +223,11 @@ impl Pool {
 
     /// The stem cell for this job: kind and memory equal, the one that expires first (L-32).
     pub(super) fn stem_cell_for(&self, job: &Job) -> Option<ContainerNumber> {
-        job.action.kind.as_ref()?;
+        let defined =
+            |k: &Kind| Some(&k.of.kind) == job.action.kind.as_ref() && k.of.memory == job.action.memory;
+        if !self.stem_cells.kinds.iter().any(defined) {
+            return None;
+        }
         let fits = self.containers.iter().filter_map(|(number, container)| {
             let State::Stem { since } = container.state else {
                 return None;
