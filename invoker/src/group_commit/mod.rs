@@ -31,8 +31,8 @@ const QUEUE: usize = 1024;
 /// Most writes in one commit.
 const GROUP: usize = 256;
 
-/// How much of the file is kept in memory, in bytes.
-const CACHE: usize = 64 << 20;
+/// How much of the file is kept in memory, in bytes. The operating system keeps the rest.
+const CACHE: usize = 16 << 20;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
