@@ -104,9 +104,9 @@ fn without_deadline(body: &str) -> String {
 
 /// C-33, C-35d, C-35e, C-35f, C-35h, C-36c, C-36e, C-36g, C-36h, C-36j, C-37, C-38, C-39, C-50,
 /// D-01, D-03, D-10, D-12, D-13, D-15, D-16a, D-16b, D-16c, D-17, D-20, D-22, D-31, D-33, E-01, E-02,
-/// E-04, E-05, E-06, E-10, E-12, E-15, E-30, E-31, E-32, E-33, E-34, E-35, E-36, E-37, L-18a, L-19, M-21, M-22,
+/// E-04, E-05, E-06, E-10, E-12, E-15, E-22, C-68, E-30, E-31, E-32, E-33, E-34, E-35, E-36, E-37, L-18a, L-19, M-21, M-22,
 /// M-23, M-26, M-30, M-31, M-32, M-60, M-61, M-62, M-63, M-64, M-66, M-67, M-68, M-69, M-6A, M-6B, S-10a,
-/// S-10e, S-10f, S-13, S-31, S-32, S-33, S-34, S-36a, S-36b, S-36c, S-36d, S-36e, S-36f, S-37, S-38, S-41,
+/// S-10e, S-10f, S-13, S-31, S-32, S-33, S-34, S-36, S-36a, S-36b, S-36c, S-36d, S-36e, S-36f, S-37, S-38, S-41,
 /// S-42, V-09, W-02, W-06: acks and records are those that the Scala invoker was recorded to write.
 #[tokio::test]
 async fn acks_and_records_are_those_of_the_recordings() {
@@ -169,6 +169,19 @@ async fn acks_and_records_are_those_of_the_recordings() {
         let record = bench.record("guest", id).await;
         let expected = recording(&format!("db/activations/{label}.json")).unwrap();
         assert_eq!(comparable(&record), comparable(&expected), "{label}");
+        let last = |record: &Value| {
+            record["logs"]
+                .as_array()
+                .unwrap()
+                .last()
+                .map(|line| line.as_str().unwrap()[31..].to_owned())
+        };
+        let is_note = |line: &String| line.contains("Log data might be missing.");
+        assert_eq!(
+            last(&record).filter(is_note),
+            last(&expected).filter(is_note),
+            "{label}: E-22"
+        );
         if expected["duration"] == 0 {
             assert_eq!(record["duration"], 0, "{label}: nothing ran");
         }
@@ -694,7 +707,47 @@ async fn an_activation_says_what_it_is_a_part_of() {
     bench.stop().await;
 }
 
-/// D-25, D-26, D-28, D-30, D-32, C-10, E-11, L-16: how code reaches `/init`, and what cannot be run.
+/// M-04, M-38, D-03, D-07, D-27, E-10: an unreadable message is passed over without an ack, an action whose code is gone is
+/// answered like a missing one, and acks go to the controller that asked.
+#[tokio::test]
+async fn what_cannot_be_read_holds_up_nobody() {
+    let mut bench = Bench::with(Probe::new(|_| ok("{}")), bench::small).await;
+    let document = action("fine", json!({}));
+    let gone = action(
+        "gone",
+        json!({"exec": {"code": {"attachmentName": "couch:3c5f", "attachmentType": "text/plain"}}}),
+    );
+    bench.put(&document).await;
+    bench.put(&gone).await;
+    let other = bench.listen("completed1").await;
+    // More than the feed has room for at once.
+    for _ in 0..20 {
+        bench
+            .send(&json!({"transid": ["x", 1], "activationId": "not an id"}))
+            .await;
+    }
+    let activation = bench.call(&message(&gone, json!({}))).await;
+    assert_eq!(
+        activation["response"],
+        json!({"statusCode": 1, "result": {"error": "Action could not be found or may have been deleted."}})
+    );
+    bench
+        .send(&message(
+            &document,
+            json!({"rootControllerIndex": {"asString": "1"}, "blocking": false}),
+        ))
+        .await;
+    let acks = bench::read(other).await;
+    assert_eq!(acks.len(), 1, "{acks:?}");
+    assert_eq!(
+        bench.engine.seen().len(),
+        2,
+        "one `/init` and one `/run` of all that was sent"
+    );
+    bench.stop().await;
+}
+
+/// D-25, D-26, D-28, D-29, D-30, D-31, D-32, C-10, E-11, W-04, W-05: how code reaches `/init`, and what cannot be run.
 #[tokio::test]
 async fn code_reaches_init_as_its_document_says() {
     let mut bench = Bench::with(Probe::new(|_| ok("{}")), |settings| {

@@ -168,7 +168,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
     const LARGEST: Bytes = Bytes(100);
 
-    /// C-35a to C-35h, C-39, E-01, E-03, E-05, E-06, E-08: every row of `/init`, in order.
+    /// C-35a, C-35b, C-35c, C-35d, C-35e, C-35f, C-35g, C-35h, C-39, E-01, E-03, E-05, E-06, E-08: every row of `/init`, in order.
     #[test]
     fn an_init_ends_as_the_first_row_that_matches_says() {
         let late = LIMIT;
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// C-36a to C-36j, C-22, C-38, C-39, E-02, E-03, E-04, E-06, E-07, V-07: every row of `/run`, in order.
+    /// C-36a, C-36b, C-36c, C-36d, C-36e, C-36f, C-36g, C-36h, C-36i, C-36j, C-22, C-37, C-38, C-39, E-02, E-03, E-04, E-06, E-07, V-07: every row of `/run`, in order.
     #[test]
     fn a_run_ends_as_the_first_row_that_matches_says() {
         let late = LIMIT;

@@ -26,6 +26,7 @@ use scheduler::{Event, Instant};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -43,6 +44,9 @@ pub struct Picture {
     /// Newest first; only the last [`REMOVALS_KEPT`].
     pub removals: Vec<Arc<Removal>>,
 }
+
+/// Between two looks for activations that have waited for so long (L-38).
+const LOOK: Duration = Duration::from_secs(10);
 
 /// How many removals are remembered one by one; all are counted.
 pub const REMOVALS_KEPT: usize = 50;
@@ -191,6 +195,8 @@ impl Dispatcher {
 
     /// Runs until everything is drained.
     pub async fn run(mut self) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             while let Some(command) = self.scheduler.next_command() {
                 debug!(?command, "carry out");
@@ -206,11 +212,33 @@ impl Dispatcher {
             let message = tokio::select! {
                 message = self.messages.recv() => message,
                 () = until(deadline) => Some(Message::Event(Box::new(Event::Tick))),
+                _ = look.tick() => {
+                    self.warn_of_waiting();
+                    continue;
+                }
             };
             match message {
                 Some(message) => self.take(message),
                 None => return,
             }
+        }
+    }
+
+    /// Names who has waited longest, of those that have waited for long (L-38).
+    fn warn_of_waiting(&self) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let View {
+            queue, containers, ..
+        } = self.scheduler.view();
+        if let Some(first) = queue.first().filter(|first| first.age >= LOOK) {
+            let (waiting, wanted) = containers.waiting;
+            warn!(
+                activation = first.activation, action = first.action, namespace = first.namespace,
+                memory = %first.memory, age = ?first.age, waits = first.waits, waiting, %wanted,
+                "no container takes the activation that has waited longest"
+            );
         }
     }
 

@@ -49,14 +49,7 @@ impl Bench {
         };
         let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(&at("bus")).unwrap());
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&at("store"), forever).unwrap());
-        bus.ensure_topic(&TopicSpec {
-            name: "completed0".to_owned(),
-            partitions: 1,
-            replication: 1,
-            ..TopicSpec::default()
-        })
-        .await
-        .unwrap();
+        bus.ensure_topic(&topic("completed0")).await.unwrap();
         let mut settings = Settings::standard(Runtimes::parse(MANIFEST).unwrap(), at("state"), at("layers"));
         settings.limits.concurrency.max = 100;
         change(&mut settings);
@@ -98,6 +91,12 @@ impl Bench {
     pub(crate) async fn send(&self, message: &Value) {
         let payload = serde_json::to_vec(message).unwrap();
         self.bus.send("invoker0", payload).await.unwrap();
+    }
+
+    /// Acks for another controller.
+    pub(crate) async fn listen(&self, name: &str) -> Box<dyn Subscription> {
+        self.bus.ensure_topic(&topic(name)).await.unwrap();
+        self.bus.subscribe(name, name).await.unwrap()
     }
 
     /// The next ack.
@@ -169,6 +168,25 @@ impl Bench {
             "{:?} {more:?}",
             self.unread
         );
+    }
+}
+
+/// What has come, once something has.
+pub(crate) async fn read(mut from: Box<dyn Subscription>) -> Vec<Value> {
+    let read = tokio::time::timeout(PATIENCE, from.next(16)).await;
+    let messages = read.expect("a message").unwrap();
+    messages
+        .iter()
+        .map(|m| serde_json::from_slice(&m.payload).unwrap())
+        .collect()
+}
+
+fn topic(name: &str) -> TopicSpec {
+    TopicSpec {
+        name: name.to_owned(),
+        partitions: 1,
+        replication: 1,
+        ..TopicSpec::default()
     }
 }
 
