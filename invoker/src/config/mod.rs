@@ -286,6 +286,7 @@ impl Settings {
             namespace_limits: UserLimits::default(),
             payload: PayloadLimits::default(),
             pool: PoolSettings::default(),
+            containers: ContainerSettings::default(),
             pipelines: PipelineSettings {
                 policy: "fluidfaas".to_owned(),
                 keep_alive: Duration::from_secs(600),
@@ -299,6 +300,7 @@ impl Settings {
             blacklist_interval: Duration::from_secs(300),
             api_host: String::new(),
             state_dir,
+            journal: JournalSettings::default(),
             grace: Duration::from_secs(30),
         }
     }

@@ -7,18 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use ffs_invoker::admin::Server;
 use ffs_invoker::bus::embedded::EmbeddedBus;
 use ffs_invoker::bus::{Bus, TopicSpec};
-use ffs_invoker::config::{
-    AdminSettings, Identity, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings,
-    RecordSettings, Settings, TopicSettings,
-};
+use ffs_invoker::config::{AdminSettings, Identity, MetricsSettings, Settings};
 use ffs_invoker::daemon::{Daemon, Edges};
 use ffs_invoker::gpu::none::None as NoGpu;
 use ffs_invoker::runtimes::Runtimes;
 use ffs_invoker::store::embedded::{EmbeddedStore, Retention};
 use ffs_invoker::store::{Database, Store};
 use hyper::Method;
-use proto::unit::Bytes;
-use proto::whisk::limits::{SystemLimits, UserLimits};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -228,33 +223,19 @@ pub(crate) fn basic(credentials: &str) -> String {
 }
 
 fn settings(folder: &std::path::Path) -> Settings {
+    let runtimes = Runtimes::parse(MANIFEST).unwrap();
     Settings {
         identity: Identity {
             unique_name: Some("0".to_owned()),
             ..Identity::default()
         },
-        user_memory: Bytes::mib(1024),
-        limits: SystemLimits::default(),
-        namespace_limits: UserLimits::default(),
-        payload: PayloadLimits::default(),
-        pool: PoolSettings::default(),
-        pipelines: PipelineSettings {
-            policy: "fluidfaas".to_owned(),
-            keep_alive: Duration::from_secs(600),
-            layers: folder.join("layers"),
-        },
-        runtimes: Runtimes::parse(MANIFEST).unwrap(),
-        topics: TopicSettings::default(),
-        records: RecordSettings::default(),
-        parameter_keys: ParameterKeys::default(),
         metrics: MetricsSettings {
             exposed: true,
             tags: true,
             logs: true,
         },
-        blacklist_interval: Duration::from_secs(300),
         api_host: "http://localhost".to_owned(),
-        state_dir: folder.to_owned(),
         grace: Duration::from_secs(10),
+        ..Settings::standard(runtimes, folder.to_owned(), folder.join("layers"))
     }
 }

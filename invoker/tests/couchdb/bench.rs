@@ -3,17 +3,13 @@
 use crate::probe::Probe;
 use ffs_invoker::bus::embedded::EmbeddedBus;
 use ffs_invoker::bus::{Bus, Subscription, TopicSpec};
-use ffs_invoker::config::{
-    Identity, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings, RecordSettings, Settings,
-    TopicSettings,
-};
+use ffs_invoker::config::Settings;
 use ffs_invoker::daemon::{Daemon, Edges};
 use ffs_invoker::runtimes::Runtimes;
 use ffs_invoker::store::{Database, Document, Store};
 use proto::unit::Bytes;
 use proto::whisk::acknowledgement::{AckResponse, Acknowledgement};
 use proto::whisk::activation::Activation;
-use proto::whisk::limits::{SystemLimits, UserLimits};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -183,26 +179,10 @@ const MANIFEST: &str = r#"{
 }"#;
 
 fn settings(folder: &std::path::Path) -> Settings {
+    let runtimes = Runtimes::parse(MANIFEST).unwrap();
     Settings {
-        identity: Identity::default(),
         user_memory: Bytes::mib(2048),
-        limits: SystemLimits::default(),
-        namespace_limits: UserLimits::default(),
-        payload: PayloadLimits::default(),
-        pool: PoolSettings::default(),
-        pipelines: PipelineSettings {
-            policy: "fluidfaas".into(),
-            keep_alive: Duration::from_secs(600),
-            layers: folder.join("layers"),
-        },
-        runtimes: Runtimes::parse(MANIFEST).unwrap(),
-        topics: TopicSettings::default(),
-        records: RecordSettings::default(),
-        parameter_keys: ParameterKeys::default(),
-        metrics: ffs_invoker::config::MetricsSettings::default(),
-        blacklist_interval: Duration::from_secs(300),
         api_host: "http://localhost".into(),
-        state_dir: folder.to_owned(),
-        grace: Duration::from_secs(30),
+        ..Settings::standard(runtimes, folder.to_owned(), folder.join("layers"))
     }
 }

@@ -4,10 +4,7 @@ use crate::engine::StandInEngine;
 use crate::kafka::Broker;
 use ffs_invoker::bus::kafka::{KafkaBus, KafkaSettings};
 use ffs_invoker::bus::{Bus, TopicSpec};
-use ffs_invoker::config::{
-    Identity, JournalSettings, MetricsSettings, ParameterKeys, PayloadLimits, PipelineSettings, PoolSettings,
-    RecordSettings, Settings, TopicSettings,
-};
+use ffs_invoker::config::{JournalSettings, RecordSettings, Settings, TopicSettings};
 use ffs_invoker::daemon::{Daemon, Edges, Error};
 use ffs_invoker::gpu;
 use ffs_invoker::runtimes::Runtimes;
@@ -16,7 +13,6 @@ use ffs_invoker::store::{Database, Store};
 use proto::id::ActivationId;
 use proto::unit::Bytes;
 use proto::whisk::acknowledgement::Acknowledgement;
-use proto::whisk::limits::{SystemLimits, UserLimits};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -198,28 +194,19 @@ impl World {
             ..TopicSettings::default()
         };
         topics.events = wishes.events.then(|| self.topic("events"));
+        let standard = Settings::standard(
+            Runtimes::built_in(),
+            self.folder.join("state"),
+            self.folder.join("layers"),
+        );
         Settings {
-            identity: Identity::default(),
             user_memory: Bytes::mib(wishes.memory.unwrap_or(1024)),
-            limits: SystemLimits::default(),
-            namespace_limits: UserLimits::default(),
-            payload: PayloadLimits::default(),
-            pool: PoolSettings::default(),
-            pipelines: PipelineSettings {
-                policy: "fluidfaas".to_owned(),
-                keep_alive: Duration::from_secs(600),
-                layers: self.folder.join("layers"),
-            },
-            runtimes: Runtimes::built_in(),
-            metrics: MetricsSettings::default(),
             topics,
             records: wishes.records,
-            parameter_keys: ParameterKeys::default(),
-            blacklist_interval: Duration::from_secs(300),
             api_host: "http://127.0.0.1:3233".to_owned(),
-            state_dir: self.folder.join("state"),
             journal: wishes.journal,
             grace: wishes.grace.unwrap_or(Duration::from_secs(5)),
+            ..standard
         }
     }
 
