@@ -159,7 +159,7 @@ async fn node() -> (Node, ffs_invoker::bus::kafka::KafkaBus) {
     (node, broker.bus())
 }
 
-/// P-02, P-05, P-10, P-12, N-20, N-22, N-33: with an id no ZooKeeper is asked; the invoker says in its pings
+/// P-02, P-05, P-10, P-12, D-34, N-20, N-22, N-33: with an id no ZooKeeper is asked; the invoker says in its pings
 /// who it is and how much memory it has; a second one of the same id does not start; a signal ends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invoker_starts_tells_who_it_is_and_ends() {
@@ -208,6 +208,7 @@ async fn an_invoker_starts_tells_who_it_is_and_ends() {
     let log = invoker.log();
     let position = |text: &str| log.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{log}"));
     assert!(position("] started") < position("] admin server"), "{log}");
+    assert!(log.contains("memory_mb=128..512 timeout_ms=100..300000"), "{log}");
     for line in log.lines() {
         let mut parts = line.splitn(5, "] ");
         let time = parts.next().unwrap().strip_prefix('[').unwrap_or_default();

@@ -373,30 +373,4 @@ fn without_effect(reader: &mut Reader<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// L-11, P-20: the parts of the API host make a URL, or nothing.
-    #[test]
-    fn the_api_host_is_a_url_without_its_default_port() {
-        let cases = [
-            (("https", "API.Example.org", 443), "https://api.example.org"),
-            (("HTTP", "10.0.0.1", 3233), "http://10.0.0.1:3233"),
-            (("http", "a", 80), "http://a"),
-            (("https", "a b", 443), ""),
-            (("https", "a/b", 443), ""),
-            (("https", "", 443), ""),
-        ];
-        for ((proto, host, port), expected) in cases {
-            assert_eq!(url(proto, host, port), expected);
-        }
-    }
-
-    /// P-91: what ansible writes for no tags, and for two.
-    #[test]
-    fn stray_blanks_and_quotes_around_names_are_dropped() {
-        assert_eq!(names(" '' "), [""; 0]);
-        assert_eq!(names(" 'gpu,fast' "), ["gpu", "fast"]);
-        assert_eq!(names("a, b"), ["a", "b"]);
-    }
-}
+mod tests;

@@ -166,3 +166,6 @@ pub(super) fn process(configuration: &Configuration, state: &Path, run: &RunDire
     }
     config
 }
+
+#[cfg(test)]
+mod tests;
