@@ -57,6 +57,11 @@ impl RunDirectory {
         self.path.join("layers")
     }
 
+    /// For sockets that the Docker engine hands into containers.
+    pub fn docker_engine(&self) -> PathBuf {
+        self.path.join("docker")
+    }
+
     /// For the process engine.
     pub fn process_engine(&self) -> PathBuf {
         self.path.join("process")

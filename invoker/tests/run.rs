@@ -15,7 +15,7 @@ use couch::Couch;
 use ffs_invoker::bus::{Bus, TopicSpec};
 use serde_json::Value;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -236,6 +236,37 @@ async fn a_topic_that_cannot_be_made_ends_the_process() {
         log.contains("[ERROR]") && log.contains("topic invoker77 could not be created"),
         "{log}"
     );
+}
+
+/// P-10, P-11: without Docker there is no start, and the line names its socket; with Docker there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_are_dockers_unless_told_otherwise() {
+    let (node, _) = node().await;
+    let no_stem_cells = r#"{"runtimes": {"a": [{"kind": "a:1", "image": {"name": "a"}}]}}"#;
+    let docker = [
+        ("CONFIG_ffs_engine", "docker"),
+        ("RUNTIMES_MANIFEST", no_stem_cells),
+    ];
+    let mut node = node
+        .with(&docker)
+        .with(&[("CONFIG_ffs_dockerSocket", "/nowhere/docker.sock")]);
+    let mut invoker = node.start("without", &["--id", "5"]);
+    assert_eq!(invoker.end().await.code(), Some(1));
+    let log = invoker.log();
+    assert!(
+        log.contains("[ERROR]") && log.contains("/nowhere/docker.sock"),
+        "{log}"
+    );
+
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/docker-engine");
+    assert!(Command::new(engine).status().unwrap().success());
+    node = node.with(&[("CONFIG_ffs_dockerSocket", "/var/run/docker.sock")]);
+    // A name of its own, so that it sweeps nobody's containers.
+    let name = format!("r{}x", std::process::id());
+    let mut invoker = node.start("with", &["--id", "5", "--uniqueName", &name]);
+    invoker.line("admin server").await;
+    invoker.terminate();
+    assert_eq!(invoker.end().await.code(), Some(0), "{}", invoker.log());
 }
 
 /// P-06, P-07, P-08: ids by name, from the counter and the mapping that Scala invokers use.

@@ -14,7 +14,11 @@ use crate::config::environment::Environment;
 use crate::config::load;
 use crate::config::reader::Reader;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing::error;
+
+/// Longest wait for threads that still do something when all is over.
+const LAST: Duration = Duration::from_millis(500);
 
 /// Run an invoker of a cluster: stop the Scala invoker, start this one with the same environment
 ///
@@ -73,10 +77,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match runtime.block_on(serve::serve(&command_line, configuration, edges)) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => Ok(refuse(std::iter::once(error), false)),
-    }
+    let outcome = runtime.block_on(serve::serve(&command_line, configuration, edges));
+    // A client that waits for an answer from afar does not keep the process.
+    runtime.shutdown_timeout(LAST);
+    Ok(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(std::iter::once(error), false),
+    })
 }
 
 /// Says why there is no start: in the log, or where nothing else is written.

@@ -5,10 +5,11 @@ use super::assign;
 use super::edges::{self, EdgeSettings};
 use crate::admin::Server;
 use crate::bus::kafka::KafkaBus;
-use crate::config::Settings;
 use crate::config::load::Configuration;
 use crate::config::node::EngineKind;
+use crate::config::{PipelineSettings, Settings};
 use crate::container::ContainerEngine;
+use crate::container::docker::{DockerEngine, DockerSettings};
 use crate::container::process::ProcessEngine;
 use crate::daemon::{Daemon, Edges};
 use crate::pipeline::name_prefix;
@@ -92,7 +93,7 @@ async fn start(configuration: Configuration, edges: EdgeSettings) -> anyhow::Res
     let (state, run) = directories(&configuration)?;
     let settings = Settings {
         state_dir: state.clone(),
-        pipelines: crate::config::PipelineSettings {
+        pipelines: PipelineSettings {
             layers: run.layers(),
             ..configuration.settings.pipelines.clone()
         },
@@ -126,15 +127,12 @@ async fn start(configuration: Configuration, edges: EdgeSettings) -> anyhow::Res
 
 async fn engine(
     configuration: &Configuration,
-    docker: crate::container::docker::DockerSettings,
+    docker: DockerSettings,
     state: &Path,
     run: &RunDirectory,
 ) -> anyhow::Result<Arc<dyn ContainerEngine>> {
     Ok(match configuration.node.engine {
-        EngineKind::Docker => anyhow::bail!(
-            "the container engine docker ({}) is not part of this build: set ffs.engine to process",
-            docker.socket.display()
-        ),
+        EngineKind::Docker => Arc::new(DockerEngine::open(docker, run.docker_engine()).await?),
         EngineKind::Process => {
             Arc::new(ProcessEngine::open(edges::process(configuration, state, run)).await?)
         }
