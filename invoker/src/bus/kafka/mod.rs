@@ -18,6 +18,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How long the brokers may take to list their topics, or to make one (K-05).
 const ADMIN: Duration = Duration::from_secs(60);
@@ -65,7 +66,7 @@ impl KafkaBus {
     /// Whether the topic is there. All are listed, because asking for one may make it.
     async fn is_there(&self, topic: &str) -> Result<bool, KafkaError> {
         let (producer, topic) = (self.producer.clone(), topic.to_owned());
-        let listed = tokio::task::spawn_blocking(move || {
+        let listed = on_thread(move || {
             let metadata = producer.client().fetch_metadata(None, ADMIN)?;
             Ok(metadata.topics().iter().any(|t| t.name() == topic))
         });
@@ -155,19 +156,25 @@ impl Bus for KafkaBus {
             .consumer(topic, &group)
             .map_err(|e| failed(e.into()))?;
         let name = topic.to_owned();
-        let looked =
-            tokio::task::spawn_blocking(move || look_back::look_back(&config, &name, since_ms, visit));
+        let looked = on_thread(move || look_back::look_back(&config, &name, since_ms, visit));
         let looked = looked.await.unwrap_or(Err(KafkaError::Canceled));
         looked.map_err(|e| failed(e.into()))
     }
 
     async fn close(&self, grace: Duration) {
         let producer = self.producer.clone();
-        let flushed = tokio::task::spawn_blocking(move || producer.flush(grace)).await;
+        let flushed = on_thread(move || producer.flush(grace)).await;
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!("not every message was sent within the grace period");
         }
     }
+}
+
+/// Runs what may wait for the broker a long time. A thread of its own does not hold up the end of the runtime.
+fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (answer, answered) = oneshot::channel();
+    std::thread::spawn(move || answer.send(work()));
+    answered
 }
 
 /// Whether what failed so may succeed a little later.

@@ -1,6 +1,6 @@
 //! One member of a consumer group.
 
-use super::Events;
+use super::{Events, on_thread};
 use crate::bus::{Cause, Error, Message, Subscription};
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -10,10 +10,9 @@ use rdkafka::message::Message as _;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
 
 /// How often a commit is tried, and what lies between (K-23).
 const TRIES: u32 = 4;
@@ -28,7 +27,7 @@ const WATERMARKS: Duration = Duration::from_secs(5);
 /// Partition → the offset to go on at.
 type Positions = BTreeMap<i32, i64>;
 
-/// A reader and the task that sends its commits.
+/// A reader and the thread that sends its commits.
 #[derive(Debug)]
 pub(super) struct Reader {
     topic: String,
@@ -39,11 +38,12 @@ pub(super) struct Reader {
 #[derive(Debug)]
 struct Open {
     consumer: Consumed,
-    /// What is to be committed; the task sends the newest.
-    positions: watch::Sender<Positions>,
+    /// What is to be committed; the thread sends the newest.
+    positions: Positions,
+    commits: mpsc::Sender<Positions>,
     /// What counts at the broker.
     committed: watch::Receiver<Positions>,
-    committing: JoinHandle<Result<(), KafkaError>>,
+    committing: oneshot::Receiver<Result<(), KafkaError>>,
 }
 
 /// Leaves the group when the last owner goes, which takes a while and is done on a thread of its own.
@@ -76,14 +76,16 @@ impl Reader {
     /// Takes a consumer that has subscribed to `topic`.
     pub(super) fn new(consumer: StreamConsumer<Events>, topic: &str) -> Self {
         let consumer = Consumed(Arc::new(Leaving(Some(consumer))));
-        let (positions, newest) = watch::channel(Positions::new());
+        let (commits, newest) = mpsc::channel();
         let (done, committed) = watch::channel(Positions::new());
-        let committing = tokio::spawn(send_commits(consumer.clone(), topic.to_owned(), newest, done));
+        let (sender, name) = (consumer.clone(), topic.to_owned());
+        let committing = on_thread(move || send_commits(&sender, &name, &newest, &done));
         Self {
             topic: topic.to_owned(),
             open: Some(Open {
                 consumer,
-                positions,
+                positions: Positions::new(),
+                commits,
                 committed,
                 committing,
             }),
@@ -120,29 +122,29 @@ impl Subscription for Reader {
     }
 
     async fn commit(&mut self, message: &Message) -> Result<(), Error> {
-        let Some(open) = &self.open else {
-            return Err(Error::Commit {
-                topic: self.topic.clone(),
-                source: "the reader was closed".into(),
-            });
+        let failed = |why: &str| Error::Commit {
+            topic: self.topic.clone(),
+            source: why.into(),
         };
-        open.positions.send_modify(|positions| {
-            positions.insert(message.partition, message.offset + 1);
-        });
-        Ok(())
+        let open = self
+            .open
+            .as_mut()
+            .ok_or_else(|| failed("the reader was closed"))?;
+        open.positions.insert(message.partition, message.offset + 1);
+        let sent = open.commits.send(open.positions.clone());
+        sent.map_err(|_| failed("the thread that commits has ended"))
     }
 
     fn is_committed(&self) -> bool {
         self.open
             .as_ref()
-            .is_some_and(|open| *open.positions.borrow() == *open.committed.borrow())
+            .is_some_and(|open| *open.committed.borrow() == open.positions)
     }
 
     async fn lag(&self) -> Option<u64> {
         let consumer = self.open.as_ref()?.consumer.clone();
         let topic = self.topic.clone();
-        let lag = tokio::task::spawn_blocking(move || lag(consumer.get(), &topic));
-        lag.await.ok()?
+        on_thread(move || lag(consumer.get(), &topic)).await.ok()?
     }
 
     async fn close(mut self: Box<Self>) -> Result<(), Error> {
@@ -151,9 +153,10 @@ impl Subscription for Reader {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        drop(open.positions);
+        drop(open.commits);
         let committed = tokio::time::timeout(CLOSE, open.committing).await;
-        let left = tokio::task::spawn_blocking(move || drop(leave(open.consumer)));
+        let consumer = open.consumer;
+        let left = on_thread(move || drop(leave(consumer)));
         let left = tokio::time::timeout(CLOSE, left).await;
         match (committed, left) {
             (Ok(Ok(Ok(()))), Ok(Ok(()))) => Ok(()),
@@ -198,45 +201,42 @@ fn message(read: &rdkafka::message::BorrowedMessage<'_>) -> Message {
 }
 
 /// Commits the newest positions, one commit at a time, until the reader is gone.
-async fn send_commits(
-    consumer: Consumed,
-    topic: String,
-    mut newest: watch::Receiver<Positions>,
-    done: watch::Sender<Positions>,
+///
+/// A commit waits for the broker however long it is away, hence the thread of its own: it holds up nobody,
+/// not even the end of the process.
+fn send_commits(
+    consumer: &Consumed,
+    topic: &str,
+    positions: &mpsc::Receiver<Positions>,
+    done: &watch::Sender<Positions>,
 ) -> Result<(), KafkaError> {
     let mut last = Ok(());
-    while newest.changed().await.is_ok() {
-        let positions = newest.borrow_and_update().clone();
-        last = commit(&consumer, &topic, positions.clone()).await;
+    while let Ok(first) = positions.recv() {
+        let newest = positions.try_iter().last().unwrap_or(first);
+        last = commit(consumer, topic, &newest);
         match &last {
-            Ok(()) => drop(done.send_replace(positions)),
+            Ok(()) => drop(done.send_replace(newest)),
             Err(error) => tracing::warn!(topic, %error, "a position could not be committed"),
         }
     }
     last
 }
 
-async fn commit(consumer: &Consumed, topic: &str, positions: Positions) -> Result<(), KafkaError> {
+fn commit(consumer: &Consumed, topic: &str, positions: &Positions) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::new();
     for (partition, offset) in positions {
-        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
     }
-    let consumer = consumer.clone();
-    let tries = tokio::task::spawn_blocking(move || {
-        let mut outcome = Ok(());
-        for n in 0..TRIES {
-            if n > 0 {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match consumer.get().commit(&list, CommitMode::Sync) {
+            Err(KafkaError::ConsumerCommit(code)) if may_pass(code) && tries < TRIES => {
                 std::thread::sleep(PAUSE);
             }
-            outcome = consumer.get().commit(&list, CommitMode::Sync);
-            match &outcome {
-                Err(KafkaError::ConsumerCommit(code)) if may_pass(*code) => {}
-                _ => break,
-            }
+            outcome => return outcome,
         }
-        outcome
-    });
-    tries.await.unwrap_or(Err(KafkaError::Canceled))
+    }
 }
 
 /// Whether a commit that failed so may succeed a little later.
