@@ -5,6 +5,10 @@
 #[macro_use]
 #[path = "../src/container/conformance.rs"]
 mod conformance;
+#[path = "docker/real.rs"]
+mod real;
+#[path = "docker/stand_in.rs"]
+mod stand_in;
 #[path = "docker/support.rs"]
 mod support;
 

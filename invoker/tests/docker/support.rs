@@ -118,3 +118,29 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = command.output().expect("the command line is there");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+/// An image from a Dockerfile without files.
+pub(crate) fn build(name: &str, dockerfile: &str) {
+    use std::io::Write;
+    let mut command = Command::new("docker");
+    command.args([
+        "-H",
+        "unix:///var/run/docker.sock",
+        "build",
+        "--quiet",
+        "--tag",
+        name,
+        "-",
+    ]);
+    let quiet = || std::process::Stdio::null();
+    command
+        .env("DOCKER_BUILDKIT", "0")
+        .stdin(std::process::Stdio::piped())
+        .stdout(quiet())
+        .stderr(quiet());
+    let mut child = command.spawn().expect("the command line is there");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(dockerfile.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success(), "{name} was not built");
+}

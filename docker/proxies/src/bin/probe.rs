@@ -166,7 +166,7 @@ impl Seen {
     fn choose(&mut self, request: &Request) -> Result<Answer, String> {
         if request.path == "/init" {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            if let Some(code) = body["value"]["code"].as_str() {
+            if let Some(code) = body["value"]["code"].as_str().filter(|code| !code.is_empty()) {
                 self.script =
                     serde_json::from_str(code).map_err(|error| format!("the code is no script: {error}"))?;
             }

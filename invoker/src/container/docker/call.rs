@@ -1,5 +1,6 @@
 //! One request to Docker: its time-out, its line in the log, and waiting while Docker is away.
 
+use crate::metrics;
 use bollard::errors::Error as DockerError;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -55,7 +56,7 @@ pub(super) async fn call<T>(
     limit: Option<Duration>,
     request: impl Future<Output = Result<T, DockerError>>,
 ) -> Result<T, CallError> {
-    let began = Instant::now();
+    let (began, timing) = (Instant::now(), metrics::docker(command));
     let outcome = match limit {
         Some(limit) => match tokio::time::timeout(limit, request).await {
             Ok(outcome) => outcome.map_err(CallError::from),
@@ -63,6 +64,7 @@ pub(super) async fn call<T>(
         },
         None => request.await.map_err(CallError::from),
     };
+    timing.end(outcome.is_ok());
     let ms = began.elapsed().as_millis();
     match &outcome {
         Ok(_) => info!(subject, ms, "docker {command}"),

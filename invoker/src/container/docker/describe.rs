@@ -8,7 +8,7 @@ use super::{DockerSettings, sockets};
 use crate::container::{ContainerSpec, LaneSpec, SliceAccess};
 use bollard::models::{
     ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
-    MountVolumeOptions, ResourcesUlimits,
+    MountVolumeOptions, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use proto::unit::Bytes;
 use std::collections::HashMap;
@@ -67,6 +67,10 @@ pub(super) fn body(
         log_config: (built_in("log-driver") && settings.collects_logs).then(|| HostConfigLogConfig {
             typ: Some(LOG_DRIVER.to_owned()),
             config: None,
+        }),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
         }),
         ..HostConfig::default()
     };

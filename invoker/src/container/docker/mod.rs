@@ -211,6 +211,14 @@ impl ContainerEngine for DockerEngine {
         self.inner.sweep().await
     }
 
+    async fn ready(&self) -> Result<(), Error> {
+        // Asked every second: no line for each.
+        let answer = self.inner.docker.ping().await;
+        answer
+            .map(|_| ())
+            .map_err(|error| failed("started", "of any kind")(error.into()))
+    }
+
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, Error> {
         if spec.concurrency > 1 && spec.lane.is_none() && self.inner.settings.collects_logs {
             warn!(
