@@ -119,6 +119,7 @@ impl Daemon {
                 Arc::clone(&edges.bus),
                 Arc::clone(&edges.store),
                 Arc::clone(&journal),
+                readiness.clone(),
             ),
         ));
         let unfinished = journal.unfinished()?;

@@ -25,7 +25,7 @@ use scheduler::fault::Fault;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tracing::{error, warn};
+use tracing::{Instrument, error, info_span, warn};
 
 /// An entry lives this long after its last use (D-05).
 const CACHED: Duration = Duration::from_secs(300);
@@ -155,6 +155,12 @@ impl Resolver {
 
     /// The job that a message asks for; none if it was answered here.
     pub async fn resolve(&self, fed: Fed) -> Option<Job> {
+        let transid = fed.message.transid.clone();
+        let span = info_span!("resolve", %transid);
+        Transaction::scope(&transid, self.job(fed).instrument(span)).await
+    }
+
+    async fn job(&self, fed: Fed) -> Option<Job> {
         let mut message = fed.message;
         let opened = parameters::open(&mut message, &self.settings.parameter_keys);
         let message: Arc<ActivationMessage> = Arc::from(message);
@@ -177,7 +183,7 @@ impl Resolver {
                 return None;
             }
         }
-        match Transaction::scope(&message.transid, self.executable(&message)).await {
+        match self.executable(&message).await {
             Ok(executable) => {
                 let job = Job {
                     message,

@@ -85,10 +85,14 @@ impl Runner {
     pub async fn refuse(&self, mut job: Job, fault: Fault, waited_in_vain: bool) {
         let _counted = self.count();
         let (activation, stored) = (job.refused(&fault), job.is_stored());
-        if waited_in_vain {
-            job.owed.answer(&activation, false).await;
-        }
-        job.owed.settle(activation, stored).await;
+        let span = tracing::info_span!("refuse", transid = %job.message.transid);
+        let answered = async {
+            if waited_in_vain {
+                job.owed.answer(&activation, false).await;
+            }
+            job.owed.settle(activation, stored).await;
+        };
+        answered.instrument(span).await;
     }
 
     /// Runs the job in an ordinary container. `initialized` is called between `/init` and `/run`.

@@ -74,6 +74,12 @@ pub(super) fn activation(payload: &[u8]) -> Option<Activation> {
     }
 }
 
+/// The id of the transaction that it answers.
+pub(super) fn transaction(payload: &[u8]) -> Option<String> {
+    let ack: Acknowledgement = decode(payload).ok()?;
+    Some(ack.transid().id.clone())
+}
+
 /// Whose ack it is, and which of the two; none for what is no ack.
 pub(super) fn read(payload: &[u8]) -> Option<(ActivationId, Part)> {
     let ack: Acknowledgement = decode(payload).ok()?;

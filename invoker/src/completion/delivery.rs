@@ -6,6 +6,7 @@
 use super::{ack, record};
 use crate::bus::{self, Bus};
 use crate::journal::{Debt, Part};
+use crate::readiness::{Readiness, because};
 use proto::id::ActivationId;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,7 @@ pub(super) struct Window {
 }
 
 /// Returns when the bus has the ack, or nobody waits for it any more.
-pub(super) async fn send(bus: &dyn Bus, id: ActivationId, debt: Debt, window: Window) {
+pub(super) async fn send(bus: &dyn Bus, readiness: &Readiness, id: ActivationId, debt: Debt, window: Window) {
     let Debt {
         part,
         to,
@@ -38,7 +39,16 @@ pub(super) async fn send(bus: &dyn Bus, id: ActivationId, debt: Debt, window: Wi
     let mut pause = PAUSE;
     loop {
         let failure = match bus.send(&to, payload.clone()).await {
-            Ok(()) => return,
+            Ok(()) => {
+                readiness.answer(Ok(()));
+                match part {
+                    Part::Result => info!(activation = %id, "posted the result"),
+                    Part::Slot | Part::Event | Part::Record => {
+                        info!(activation = %id, "posted the completion")
+                    }
+                }
+                return;
+            }
             Err(bus::Error::TooLarge { bytes, .. }) => match ack::shrunk(&payload) {
                 Some(smaller) => {
                     warn!(activation = %id, bytes, topic = to, "the ack is too large for its topic: it goes with the id alone");
@@ -52,6 +62,7 @@ pub(super) async fn send(bus: &dyn Bus, id: ActivationId, debt: Debt, window: Wi
             },
             Err(failure) => failure,
         };
+        readiness.answer(Err(because(&failure)));
         if record::millis(SystemTime::now()) > window.until_ms {
             let ack = String::from_utf8_lossy(&ack::shrunk(&payload).unwrap_or(payload)).into_owned();
             error!(activation = %id, ack, error = &failure as &dyn std::error::Error, "ack not sent: nobody waits for it any more");

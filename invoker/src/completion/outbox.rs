@@ -3,11 +3,13 @@
 //! Acks of one activation keep their order (S-13): the completion leaves when the result has arrived, and
 //! waits for nobody else. Records trail (S-21). Nothing here holds up who answers.
 
+use super::ack;
 use super::delivery::{self, AckKey, Window};
 use super::records::Records;
 use crate::bus::Bus;
 use crate::journal::{Debts, Journal, Part, Parts};
 use crate::metrics;
+use crate::readiness::Readiness;
 use crate::store::Store;
 use proto::id::ActivationId;
 use std::collections::{BTreeMap, HashSet};
@@ -16,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 /// Between two looks at a topic whose brokers are away.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,6 +28,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Outbox {
     bus: Arc<dyn Bus>,
     journal: Arc<Journal>,
+    /// Told whether acks leave.
+    readiness: Readiness,
     records: Records,
     acks: TaskTracker,
     /// Deliveries that are not done by then go on after the next start.
@@ -48,12 +52,18 @@ impl OnItsWay {
 }
 
 impl Outbox {
-    pub fn new(bus: Arc<dyn Bus>, store: Arc<dyn Store>, journal: Arc<Journal>) -> Self {
+    pub fn new(
+        bus: Arc<dyn Bus>,
+        store: Arc<dyn Store>,
+        journal: Arc<Journal>,
+        readiness: Readiness,
+    ) -> Self {
         let end = CancellationToken::new();
         let records = Records::start(store, Arc::clone(&journal), end.clone());
         Self {
             bus,
             journal,
+            readiness,
             records,
             acks: TaskTracker::new(),
             end,
@@ -65,9 +75,9 @@ impl Outbox {
         let (arrived, on_its_way) = watch::channel(false);
         let window = window(&debts);
         if let Some(result) = debts.take(Part::Result) {
-            let bus = Arc::clone(&self.bus);
+            let (bus, readiness) = (Arc::clone(&self.bus), self.readiness.clone());
             self.spawn(async move {
-                delivery::send(&*bus, id, result, window).await;
+                delivery::send(&*bus, &readiness, id, result, window).await;
                 arrived.send_replace(true);
             });
         }
@@ -89,10 +99,11 @@ impl Outbox {
             return;
         }
         let (bus, journal) = (Arc::clone(&self.bus), Arc::clone(&self.journal));
+        let readiness = self.readiness.clone();
         self.spawn(async move {
             match (result, result_debt) {
                 (Some(result), _) => result.arrival().await,
-                (None, Some(debt)) => delivery::send(&*bus, id, debt, window).await,
+                (None, Some(debt)) => delivery::send(&*bus, &readiness, id, debt, window).await,
                 (None, None) => {}
             }
             let event = async {
@@ -104,7 +115,7 @@ impl Outbox {
             };
             let ack = async {
                 if let Some(slot) = slot {
-                    delivery::send(&*bus, id, slot, window).await;
+                    delivery::send(&*bus, &readiness, id, slot, window).await;
                 }
                 journal.delivered(id, [Part::Result, Part::Slot, Part::Event].into_iter().collect());
             };
@@ -161,7 +172,11 @@ impl Outbox {
             if paid.contains(Part::Slot) {
                 debts.take(Part::Event);
             }
-            self.deliver(id, debts, None);
+            let slot = debts.all.iter().find(|debt| debt.part == Part::Slot);
+            let transid = slot
+                .and_then(|slot| ack::transaction(&slot.payload))
+                .unwrap_or_default();
+            info_span!("owed", transid).in_scope(|| self.deliver(id, debts, None));
         }
     }
 
@@ -216,6 +231,7 @@ impl Outbox {
         // Outside a runtime nobody can deliver: the journal has it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (end, acks) = (self.end.clone(), self.acks.clone());
+            let delivery = delivery.in_current_span();
             runtime.spawn(self.acks.track_future(async move {
                 metrics::outbox("ack", acks.len());
                 tokio::select! {

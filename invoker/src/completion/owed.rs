@@ -11,7 +11,7 @@ use proto::whisk::activation_message::ActivationMessage;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{error, warn};
+use tracing::{error, info_span, warn};
 
 /// Between two tries at a journal that cannot be written.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -188,6 +188,7 @@ async fn deliver(completer: &Completer, message: &ActivationMessage, debts: Debt
 impl Drop for Owed {
     fn drop(&mut self) {
         let Some(mut call) = self.call.take() else { return };
+        let _span = info_span!("dropped", transid = %call.message.transid).entered();
         let (message, stage) = (&call.message, std::mem::replace(&mut call.stage, Stage::Answered));
         let text = match (self.completer.leaving(), &stage) {
             (_, Stage::Answered) => return,

@@ -34,7 +34,7 @@ impl Lines {
     }
 }
 
-/// N-21, N-23, N-24: whoever follows one transaction finds its assignment, its marked begins and ends, and nothing that
+/// N-21, N-23, N-24: whoever follows one transaction finds its assignment, its marked begins and ends, its answer, and nothing that
 /// the user has sent.
 #[tokio::test]
 async fn an_activation_can_be_followed_by_its_transaction_id() {
@@ -64,6 +64,7 @@ async fn an_activation_can_be_followed_by_its_transaction_id() {
         "marker=invoker_activationRun_finish:",
         "marker=invoker_collectLogs_start:",
         "marker=invoker_collectLogs_finish:",
+        "posted the completion",
     ] {
         eventually(text, || has(text)).await;
     }
