@@ -60,7 +60,8 @@ async function isForNobody(request) {
 }
 
 const server = http.createServer(async (request, response) => {
-  let refused = refusal(request);
+  // CouchDB tells anyone whether it is up; health checks ask for that.
+  let refused = request.url === '/_up' ? [200, { status: 'ok' }] : refusal(request);
   if (refused === undefined && await isForNobody(request)) {
     refused = [409, { error: 'conflict', reason: 'Document update conflict.' }];
   }
