@@ -378,3 +378,27 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D-05: an entry lives five minutes from its last use, each revision by itself.
+    #[test]
+    fn what_was_read_is_kept_for_five_minutes_from_its_last_use() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut cache = Cache {
+            actions: HashMap::new(),
+            swept: start,
+        };
+        let first = cache.entry("guest/a", "1-a", at(0));
+        let other = cache.entry("guest/a", "2-b", at(0));
+        assert!(!Arc::ptr_eq(&first, &other));
+        for seconds in [299, 598, 897] {
+            assert!(Arc::ptr_eq(&first, &cache.entry("guest/a", "1-a", at(seconds))));
+        }
+        assert!(!Arc::ptr_eq(&other, &cache.entry("guest/a", "2-b", at(897))));
+        assert!(!Arc::ptr_eq(&first, &cache.entry("guest/a", "1-a", at(1197))));
+    }
+}
