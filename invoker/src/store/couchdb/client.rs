@@ -9,13 +9,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_MATCH};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_openssl::client::legacy::HttpsConnector;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use openssl::ssl::{SslConnector, SslMethod};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait for a connection.
@@ -38,7 +38,7 @@ pub(super) enum Failure {
     #[error("the settings of CouchDB make no address: {at}")]
     Address { at: String },
     #[error("there are no certificates to check CouchDB's with")]
-    Certificates(#[source] std::io::Error),
+    Certificates(#[source] openssl::error::ErrorStack),
     #[error("CouchDB at {at} cannot be reached")]
     Connect {
         at: String,
@@ -184,11 +184,11 @@ impl Client {
             "http" => Connections::Plain(pool.build(tcp)),
             "https" => {
                 tcp.enforce_http(false);
-                let provider = Arc::new(rustls::crypto::ring::default_provider());
-                let tls = HttpsConnectorBuilder::new()
-                    .with_provider_and_native_roots(provider)
+                let mut tls = SslConnector::builder(SslMethod::tls()).map_err(Failure::Certificates)?;
+                tls.set_alpn_protos(b"\x08http/1.1")
                     .map_err(Failure::Certificates)?;
-                Connections::Secure(pool.build(tls.https_only().enable_http1().wrap_connector(tcp)))
+                let tls = HttpsConnector::with_connector(tcp, tls).map_err(Failure::Certificates)?;
+                Connections::Secure(pool.build(tls))
             }
             _ => return Err(no_address()),
         };
