@@ -26,6 +26,8 @@ use tracing::{Instrument, warn};
 
 /// Longest wait for the news that a container was killed for memory (C-50).
 const OUT_OF_MEMORY_NEWS: Duration = Duration::from_secs(2);
+/// Characters of a result in the line about an activation that ended in an error (P-59).
+const RESULT_SHOWN: usize = 1024;
 /// Longest wait for the news that a lane died, after its pipeline broke.
 const DEATH_NEWS: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,7 @@ impl Runner {
         let (activation, stored) = (job.refused(&fault), job.is_stored());
         let span = tracing::info_span!("refuse", transid = %job.message.transid);
         let answered = async {
+            self.tell_error(&activation);
             if waited_in_vain {
                 job.owed.answer(&activation, false).await;
             }
@@ -293,11 +296,29 @@ impl Runner {
             warn!("logs were cut or could not be read: the container is not used again");
         }
         activation.logs = logs.lines;
+        self.tell_error(&activation);
         let stored = job.is_stored();
         job.owed.settle(activation, stored).await;
         match status {
             Status::Success | Status::ApplicationError if !logs.failed => Outcome::Answered,
             _ => Outcome::Spoiled,
+        }
+    }
+
+    /// A line for an activation that ended in an error of a kind that the operator wants to see (P-59).
+    fn tell_error(&self, activation: &Activation) {
+        let wanted = self.settings.containers.log_errors;
+        let response = &activation.response;
+        let told = match response.status_code {
+            Status::Success => false,
+            Status::ApplicationError => wanted.application,
+            Status::DeveloperError => wanted.developer,
+            Status::WhiskError => wanted.whisk,
+        };
+        if told {
+            let result = response.result.as_ref().map(ToString::to_string);
+            let result: String = result.unwrap_or_default().chars().take(RESULT_SHOWN).collect();
+            warn!(activation = %activation.activation_id, action = %activation.name, status = ?response.status_code, result, "ended in an error");
         }
     }
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-/// `whisk.container-pool`, `whisk.container-proxy` and `whisk.apache-client`.
+/// `whisk.container-pool` and `whisk.container-proxy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSettings {
     pub stem_cells: StemCellSettings,
     pub log_errors: LogActivationErrors,
-    pub client: ClientSettings,
 }
 
 /// Looks at reactive stem cells (P-54, L-48).
@@ -46,24 +45,6 @@ impl Default for LogActivationErrors {
             application: false,
             developer: false,
             whisk: true,
-        }
-    }
-}
-
-/// Requests to containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientSettings {
-    /// Between two tries to connect (C-42): twice as long with the pooled client (P-52).
-    pub retry_pause: Duration,
-    /// Whether a connection that was closed without an answer is tried again (C-44, P-102).
-    pub retry_no_response: bool,
-}
-
-impl Default for ClientSettings {
-    fn default() -> Self {
-        Self {
-            retry_pause: Duration::from_millis(50),
-            retry_no_response: false,
         }
     }
 }

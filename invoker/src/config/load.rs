@@ -2,7 +2,7 @@
 //!
 //! Source: `application.conf` of `common/scala` and `core/invoker`; contract P-20, P-40 … P-102.
 
-use super::containers::{ClientSettings, ContainerSettings, LogActivationErrors, StemCellSettings};
+use super::containers::{ContainerSettings, LogActivationErrors, StemCellSettings};
 use super::documents::{self, Error};
 use super::environment::{self, Environment};
 use super::layers::Layers;
@@ -16,7 +16,6 @@ use super::{
 use crate::runtimes::Runtimes;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// All layers. The order, the last one winning: defaults, HOCON document, settings file, `-D` options,
 /// environment variables.
@@ -213,7 +212,6 @@ fn containers(reader: &mut Reader<'_>) -> ContainerSettings {
     let pool = |name: &str| format!("whisk.container-pool.{name}");
     let expiration = |name: &str| pool(&format!("prewarm-expiration-{name}"));
     let errors = "whisk.container-proxy.log-activation-errors";
-    let pooled_client = reader.any(&[&pool("pekko-client"), &pool("akka-client")], "false", &FLAG);
     ContainerSettings {
         stem_cells: StemCellSettings {
             first_look: reader.get(&expiration("check-init-delay"), "10 minutes", &DURATION),
@@ -225,14 +223,6 @@ fn containers(reader: &mut Reader<'_>) -> ContainerSettings {
             application: reader.get(&format!("{errors}.application-errors"), "false", &FLAG),
             developer: reader.get(&format!("{errors}.developer-errors"), "false", &FLAG),
             whisk: reader.get(&format!("{errors}.whisk-errors"), "true", &FLAG),
-        },
-        client: ClientSettings {
-            retry_pause: Duration::from_millis(if pooled_client { 100 } else { 50 }),
-            retry_no_response: reader.get(
-                "whisk.apache-client.retry-no-http-response-exception",
-                "false",
-                &FLAG,
-            ),
         },
     }
 }
@@ -358,9 +348,16 @@ fn keystore(reader: &mut Reader<'_>) -> Option<HttpsSettings> {
     })
 }
 
-/// Settings that are read so that a wrong value is noticed, and that do nothing in this mode (P-55, P-69, P-70).
+/// Settings that are read so that a wrong value is noticed, and that do nothing in this mode, or here (P-52, P-55, P-69, P-70,
+/// P-102).
 fn without_effect(reader: &mut Reader<'_>) {
     let pool = |name: &str| format!("whisk.container-pool.{name}");
+    reader.any(&[&pool("pekko-client"), &pool("akka-client")], "false", &FLAG);
+    reader.get(
+        "whisk.apache-client.retry-no-http-response-exception",
+        "false",
+        &FLAG,
+    );
     reader.get(&pool("prewarm-max-retry-limit"), "5", &NUMBER);
     reader.get(&pool("prewarm-promotion"), "false", &FLAG);
     reader.get(&pool("memory-sync-interval"), "1 second", &DURATION);

@@ -114,10 +114,6 @@ fn settings_of_containers_are_taken() {
             developer: true,
             whisk: true,
         },
-        client: ClientSettings {
-            retry_pause: Duration::from_millis(100),
-            retry_no_response: true,
-        },
     };
     assert_eq!(settings.containers, expected);
     let check = StemCellCheck {
