@@ -3,6 +3,7 @@ use crate::config::RecordLevel;
 use crate::config::reader::Report;
 use proto::unit::Bytes;
 use proto::whisk::limits::Bounds;
+use std::time::Duration;
 
 const NEEDED: [(&str, &str); 3] = [
     ("KAFKA_HOSTS", "k:1"),
