@@ -186,7 +186,10 @@ fn free_ports() -> io::Result<[u16; 2]> {
 }
 
 /// The folder with Kafka's jars; fetched with Maven where it is not there yet.
-fn jars() -> io::Result<PathBuf> {
+///
+/// # Errors
+/// When Maven is missing, or cannot fetch them.
+pub fn jars() -> io::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cache = root.join(".cache/kafka");
     let jars = cache.join("3.9.1");

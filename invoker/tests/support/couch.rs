@@ -183,7 +183,7 @@ fn users() -> Value {
 }
 
 /// The folder with the server and its packages; fetched with npm where it is not there yet.
-fn packages() -> PathBuf {
+pub(crate) fn packages() -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = project.join("tests/support/couch");
     let cache = project.join("../.cache/couch");
