@@ -351,10 +351,8 @@ impl Dispatcher {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Inventory(migs) => self.migs = Arc::new(migs.clone()),
-            Event::ContainerDied { container } => {
-                if self.stem_cells.remove(container).is_some() {
-                    metrics::container_health_failed("prewarm");
-                }
+            Event::ContainerDied { container } if self.stem_cells.remove(container).is_some() => {
+                metrics::container_health_failed("prewarm");
             }
             Event::ContainerRemoved { container } | Event::ContainerFailed { container, .. } => {
                 self.containers.remove(container);

@@ -147,7 +147,7 @@ fn sync(shared: &Shared, folder: &File) -> io::Result<()> {
             log.append(&[])?;
         }
         metrics::journal_size(log.bytes());
-        log.to_sync()
+        log.take_unsynced()
     };
     if files.len() > 1 {
         folder.sync_all()?;

@@ -250,7 +250,7 @@ impl Log {
     }
 
     /// The files whose contents the disk may lack, and the number of the last append that is in them.
-    pub(super) fn to_sync(&mut self) -> (Vec<Arc<File>>, u64) {
+    pub(super) fn take_unsynced(&mut self) -> (Vec<Arc<File>>, u64) {
         let mut files = std::mem::take(&mut self.unsynced);
         files.push(Arc::clone(&self.last().file));
         (files, self.written)

@@ -18,7 +18,7 @@ pub(super) fn look_back(
     config: &ClientConfig,
     topic: &str,
     since_ms: i64,
-    mut visit: Box<dyn FnMut(&[u8]) + Send>,
+    mut visit: impl FnMut(&[u8]),
 ) -> Result<(), KafkaError> {
     let mut config = config.clone();
     config.set("enable.partition.eof", "false");

@@ -29,7 +29,7 @@ pub(crate) async fn run() {
 
     let bus: Arc<dyn Bus> = Arc::new(bus());
     let store = Arc::new(CouchStore::open(couchdb()).await.unwrap());
-    let mut settings = Settings::new(key(&*store).await);
+    let mut settings = Settings::new(key(&store).await);
     settings.runtimes = runtimes;
     let controller = Controller::start(bus, store, settings).await.unwrap();
 
