@@ -137,8 +137,13 @@ async fn records_wait_for_a_store_that_is_away_and_acks_do_not() {
         world.send(&message(id, LOGGED, false, json!({}))).await;
     }
     world.freed(70).await;
-    let Running { daemon, .. } = running;
+    let Running {
+        daemon,
+        engine,
+        store: same,
+    } = running;
     daemon.stop().await;
+    drop((engine, same));
     assert!(record(&*store, 65).await.is_none());
     away.away.store(false, Ordering::Relaxed);
     let running = world
