@@ -1,4 +1,5 @@
-//! `ffs-invoker run` as a process, with the environment that the Scala invoker has in a cluster.
+//! `ffs-invoker run` as a process, with the environment that the Scala invoker has in a cluster. It is asked to
+//! end when the process that started it ends, also if that is killed.
 
 use crate::database::Database;
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 #[derive(Debug)]
 pub struct Invoker {
     child: Child,
+    /// Its standard input holds the invoker alive.
+    watch: Child,
     settings: InvokerSettings,
     folder: PathBuf,
     port: u16,
@@ -124,6 +127,7 @@ impl Invoker {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let child = spawn(&settings, &folder, port)?;
         Ok(Self {
+            watch: watch(&child, &folder)?,
             child,
             settings,
             folder,
@@ -137,6 +141,7 @@ impl Invoker {
     /// When it cannot be started.
     pub fn start_again(&mut self) -> io::Result<()> {
         self.child = spawn(&self.settings, &self.folder, self.port)?;
+        self.watch = watch(&self.child, &self.folder)?;
         Ok(())
     }
 
@@ -164,6 +169,7 @@ impl Invoker {
     /// # Errors
     /// When it cannot be waited for.
     pub fn stop(&mut self) -> io::Result<ExitStatus> {
+        self.unwatch();
         let sent = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
             .status()?;
@@ -178,8 +184,15 @@ impl Invoker {
     /// # Errors
     /// When it cannot be killed.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
+        self.unwatch();
         self.child.kill()?;
         self.child.wait()
+    }
+
+    /// Nothing happens to the process any more when this one ends: its number may become another's.
+    fn unwatch(&mut self) {
+        let _ = self.watch.kill();
+        let _ = self.watch.wait();
     }
 }
 
@@ -188,6 +201,7 @@ impl Drop for Invoker {
         if self.is_alive() {
             let _ = self.stop();
         }
+        self.unwatch();
         if std::thread::panicking() {
             eprintln!("---- the invoker's log\n{}----", self.log());
         }
@@ -206,5 +220,17 @@ fn spawn(settings: &InvokerSettings, folder: &Path, port: u16) -> io::Result<Chi
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
+        .spawn()
+}
+
+/// A shell that asks the process to end, and removes its folder, once our end of its standard input is closed.
+fn watch(child: &Child, folder: &Path) -> io::Result<Child> {
+    let script = r#"cat >/dev/null; kill -TERM "$1"; while kill -0 "$1"; do sleep 0.1; done; rm -rf "$2""#;
+    Command::new("sh")
+        .args(["-c", script, "sh", &child.id().to_string()])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
 }
