@@ -1,7 +1,7 @@
 //! The invoker's image as OpenWhisk's playbook starts it (`ansible/roles/invoker/tasks/deploy.yml`), in place of
 //! the compose file's.
 
-use super::{Cluster, attempt_docker, docker, said};
+use super::{Cluster, INVOKER, attempt_docker, docker, said};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -37,7 +37,14 @@ impl<'a> Playbook<'a> {
             "--restart=always",
             "--publish=127.0.0.1:0:8080",
         ];
-        options.extend(["--privileged", "--pid=host", "--userns=host"]);
+        options.extend(["--pid=host", "--userns=host"]);
+        // Inside a container or a small virtual machine Docker itself may lack what it would have to give.
+        let (tried, said) = attempt_docker(&["run", "--rm", "--privileged", INVOKER, "true"]);
+        if tried.status.success() {
+            options.push("--privileged");
+        } else {
+            eprintln!("the invoker runs without --privileged, which Docker cannot give here: {said}");
+        }
         options.extend(mounts.iter().map(String::as_str));
         options.extend(ENVIRONMENT.iter().flat_map(|variable| ["--env", variable]));
         let start = format!(
