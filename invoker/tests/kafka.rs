@@ -152,6 +152,7 @@ async fn brokers_that_are_not_there_and_settings_that_are_wrong_are_named() {
     assert_eq!(nobody.source().unwrap().to_string(), "no broker is named");
 }
 
+/// K-06: one partition is what OpenWhisk makes; where there are more, all are read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_with_several_partitions_is_read_whole() {
     let broker = tokio::task::spawn_blocking(shared).await.unwrap();

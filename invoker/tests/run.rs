@@ -159,7 +159,7 @@ async fn node() -> (Node, ffs_invoker::bus::kafka::KafkaBus) {
     (node, broker.bus())
 }
 
-/// P-02, P-05, P-10, P-12, D-34, N-20, N-22, N-33: with an id no ZooKeeper is asked; the invoker says in its pings
+/// P-02, P-05, P-10, P-12, H-01, D-34, N-20, N-22, N-33: with an id no ZooKeeper is asked; the invoker says in its pings
 /// who it is and how much memory it has; a second one of the same id does not start; a signal ends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invoker_starts_tells_who_it_is_and_ends() {
@@ -224,7 +224,7 @@ async fn an_invoker_starts_tells_who_it_is_and_ends() {
     third.line("admin server").await;
 }
 
-/// P-11: a topic that the broker refuses to make ends the process, with the topic's name.
+/// P-11, K-05: a topic that the broker refuses to make ends the process, with the topic's name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_cannot_be_made_ends_the_process() {
     let (node, _) = node().await;

@@ -189,6 +189,7 @@ pub(crate) async fn each_activation_gets_its_own_logs_once(on: &Engine<impl Cont
     }
 }
 
+/// C-66, C-70, E-20
 pub(crate) async fn logs_beyond_the_limit_are_cut_and_said(on: &Engine<impl ContainerEngine>) {
     let container = on.start(on.spec(Bytes::mib(256))).await;
     on.init(

@@ -337,7 +337,7 @@ mod tests {
         assert!(runtimes.with_local_images(Some("whisk".into())).is_native(&other));
     }
 
-    /// P-120, P-121, P-124, P-126: other members are ignored, optional ones may be missing or null, and a
+    /// P-120, P-121, P-124, P-126, P-127: a kind that is deprecated still runs, other members are ignored, optional ones may be missing or null, and a
     /// family's default is the one that says so, or the only one.
     #[test]
     fn a_manifest_may_say_more_or_less() {

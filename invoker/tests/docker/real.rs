@@ -102,7 +102,7 @@ async fn the_operators_arguments_are_in_force() {
     assert_eq!(report["env"]["__OW_ALLOW_CONCURRENT"], "true");
 }
 
-/// L-18b: nothing to execute in the image is the developer's error, and nothing is left.
+/// L-18b, E-14: nothing to execute in the image is the developer's error, and nothing is left.
 #[tokio::test]
 async fn an_image_with_nothing_to_execute_is_told_apart() {
     let (on, alive) = engine().await;
@@ -304,7 +304,7 @@ async fn what_a_container_writes_is_read_from_dockers_file() {
     assert_eq!(collect(&on, &container, true).await.lines.len(), 1);
 }
 
-/// C-64, C-69: without sentinels what is there is taken at once; what is gone cannot be read.
+/// C-64, C-69, E-21: without sentinels what is there is taken at once; what is gone cannot be read.
 #[tokio::test]
 async fn logs_of_a_container_that_is_gone_cannot_be_read() {
     let (on, _alive) = engine().await;

@@ -96,6 +96,7 @@ const LABELS: &[(&str, Allowed)] = &[
 
 /// K-10, K-50, M-20, M-21, M-22, M-23, M-24, M-25, M-26, M-27, M-2A: what the messages ask for is done
 /// M-30, M-31, M-32, M-33, M-34, M-35, M-36, M-37, K-45, S-10, S-11: acks of the right kinds, each once
+/// C-71: no logs and a single ack where the limit of logs is 0
 /// M-50, M-51, M-53, M-54, M-55, V-04, V-08: whoever asks, and within whatever limits
 /// M-60, M-61, M-62, M-63, M-64, M-65, M-66, M-67, M-68, M-69, M-6A, M-6B: and activations like the original's
 #[test]

@@ -179,7 +179,7 @@ async fn what_is_too_large_for_kafka_is_shrunk() {
     running.stop().await;
 }
 
-/// N-10, N-11, N-12, M-70, M-71, M-72, M-73, S-15: one event for each slot-freeing ack, from the whole
+/// H-38, N-10, N-11, N-12, M-70, M-71, M-72, M-73, S-15: one event for each slot-freeing ack, from the whole
 /// activation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_slot_that_is_freed_has_its_event() {

@@ -176,6 +176,7 @@ mod tests {
         }
     }
 
+    /// K-03, K-11, K-20, K-21, K-30
     #[test]
     fn without_settings_it_is_what_openwhisk_uses() {
         let producer = settings(&[]).producer().unwrap();
