@@ -111,7 +111,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> NodeSettings {
         keep_alive: reader.get("ffs.keep-alive", "10 minutes", &DURATION),
         state_dir: reader.get("ffs.state-dir", "/var/lib/ffs-invoker", &ABSOLUTE),
         run_dir: reader.find("ffs.run-dir", &ABSOLUTE),
-        grace: reader.get("ffs.grace", "8 seconds", &DURATION),
+        grace: reader.get("ffs.grace", "4 seconds", &DURATION),
         metrics_always: reader.get("ffs.metrics-always", "false", &FLAG),
         python: reader.get("ffs.python", "python3", &PATH),
         runtime: reader.find("ffs.runtime", &PATH),
