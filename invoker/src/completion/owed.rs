@@ -46,7 +46,10 @@ enum Stage {
     /// User code may have run.
     Started,
     /// `/run` has ended, logs are to come; a blocking caller's result is on its way.
-    Ended(Option<OnItsWay>),
+    Ended {
+        activation: Box<Activation>,
+        result: Option<OnItsWay>,
+    },
     /// Everything is said.
     Answered,
 }
@@ -121,7 +124,10 @@ impl Owed {
             }
             result = Some(self.completer.outbox.send_result(id, debts));
         }
-        call.stage = Stage::Ended(result);
+        call.stage = Stage::Ended {
+            activation: Box::new(activation.clone()),
+            result,
+        };
     }
 
     /// Logs are in: the slot is freed, and the record is written beside it (D-45). Where nothing ran,
@@ -133,7 +139,7 @@ impl Owed {
         }
         let (last, result) = match std::mem::replace(&mut call.stage, Stage::Answered) {
             Stage::Answered => return,
-            Stage::Ended(result) => (Last::Completion, result),
+            Stage::Ended { result, .. } => (Last::Completion, result),
             Stage::Waiting | Stage::Started => (
                 Last::Combined {
                     heard: call.message.blocking,
@@ -190,25 +196,25 @@ impl Drop for Owed {
         let Some(mut call) = self.call.take() else { return };
         let _span = info_span!("dropped", transid = %call.message.transid).entered();
         let (message, stage) = (&call.message, std::mem::replace(&mut call.stage, Stage::Answered));
-        let text = match (self.completer.leaving(), &stage) {
+        let failed = |text| record::unread(message, Response::failure(Status::WhiskError, text));
+        let unsaid = Last::Combined {
+            heard: message.blocking,
+        };
+        let (activation, last, result) = match (self.completer.leaving(), stage) {
             (_, Stage::Answered) => return,
             (Leaving::Keep, Stage::Waiting) => return, // the journal has it
-            (Leaving::Answer, Stage::Waiting) => texts::STOPPED_BEFORE,
-            (Leaving::Answer | Leaving::Keep, Stage::Started | Stage::Ended(_)) => texts::STOPPED,
-            (Leaving::No, _) => {
-                error!(transid = %message.transid, activation = %message.activation_id, "an activation was dropped unanswered");
-                texts::NO_VALID_RESPONSE
+            // What came of the run stands; what is missing is its logs.
+            (_, Stage::Ended { activation, result }) => {
+                let mut activation = *activation;
+                activation.logs = vec![record::note(SystemTime::now(), texts::LOGS_FAILED)];
+                (activation, Last::Completion, result)
             }
-        };
-        let activation = record::unread(message, Response::failure(Status::WhiskError, text));
-        let (last, result) = match stage {
-            Stage::Ended(result) => (Last::Completion, result),
-            Stage::Waiting | Stage::Started | Stage::Answered => (
-                Last::Combined {
-                    heard: message.blocking,
-                },
-                None,
-            ),
+            (Leaving::Answer, Stage::Waiting) => (failed(texts::STOPPED_BEFORE), unsaid, None),
+            (Leaving::Answer | Leaving::Keep, Stage::Started) => (failed(texts::STOPPED), unsaid, None),
+            (Leaving::No, Stage::Waiting | Stage::Started) => {
+                error!(transid = %message.transid, activation = %message.activation_id, "an activation was dropped unanswered");
+                (failed(texts::NO_VALID_RESPONSE), unsaid, None)
+            }
         };
         let debts = call.last(&self.completer, &activation, last, true);
         let id = call.message.activation_id;
