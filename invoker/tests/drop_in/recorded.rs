@@ -15,19 +15,16 @@ use std::io::Read;
 const EXACT: Allowed = Allowed {
     size: false,
     texts: false,
-    kind: false,
 };
 /// The runtime writes its JSON in its own way.
 const SIZE: Allowed = Allowed {
     size: true,
     texts: false,
-    kind: false,
 };
 /// The runtime has error texts and log lines of its own.
 const TEXTS: Allowed = Allowed {
     size: true,
     texts: true,
-    kind: false,
 };
 
 /// What is compared how.
