@@ -8,7 +8,7 @@ use super::environment::{self, Environment};
 use super::layers::Layers;
 use super::node::{self, NodeSettings};
 use super::providers::{self, LogStore};
-use super::reader::{DURATION, FLAG, Kind, NUMBER, PORT, POSITIVE, Reader, SIZE, TEXT};
+use super::reader::{CPUS, DURATION, FLAG, Kind, NUMBER, PORT, POSITIVE, Reader, SIZE, TEXT};
 use super::{
     AdminSettings, HttpsSettings, Identity, JournalSettings, JournalSync, MetricsSettings, PipelineSettings,
     PoolSettings, Settings, StemCellCheck, TopicSettings, limits,
@@ -87,15 +87,6 @@ const FORMAT: Kind<LogFormat> = Kind {
 const FACTOR: Kind<f64> = Kind {
     expected: "a number above 0, up to 1",
     parse: |text| text.trim().parse().ok().filter(|f: &f64| *f > 0.0 && *f <= 1.0),
-};
-const CPUS: Kind<f64> = Kind {
-    expected: "a number of CPUs above 0",
-    parse: |text| {
-        text.trim()
-            .parse()
-            .ok()
-            .filter(|f: &f64| f.is_finite() && *f > 0.0)
-    },
 };
 
 /// Reads all of it. What is wrong is noted in the reader.

@@ -1,6 +1,6 @@
 //! What is ours alone: the settings below `ffs`.
 
-use super::reader::{DURATION, FLAG, Kind, Reader, SIZE, TEXT};
+use super::reader::{CPUS, DURATION, FLAG, Kind, Reader, SIZE, TEXT};
 use proto::unit::Bytes;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,15 +70,6 @@ const INVENTORY: Kind<InventoryKind> = Kind {
         "none" => Some(InventoryKind::None),
         "simulated" => Some(InventoryKind::Simulated),
         _ => None,
-    },
-};
-const CPUS: Kind<f64> = Kind {
-    expected: "a number of CPUs above 0",
-    parse: |text| {
-        text.trim()
-            .parse()
-            .ok()
-            .filter(|cpus: &f64| cpus.is_finite() && *cpus > 0.0)
     },
 };
 const ABSOLUTE: Kind<PathBuf> = Kind {

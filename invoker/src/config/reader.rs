@@ -55,6 +55,15 @@ pub const NUMBER: Kind<u32> = Kind {
     expected: "a whole number, 0 or more",
     parse: |text| text.trim().parse().ok(),
 };
+pub const CPUS: Kind<f64> = Kind {
+    expected: "a number of CPUs above 0",
+    parse: |text| {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|cpus: &f64| cpus.is_finite() && *cpus > 0.0)
+    },
+};
 pub const POSITIVE: Kind<u32> = Kind {
     expected: "a whole number, 1 or more",
     parse: |text| text.trim().parse().ok().filter(|n| *n > 0),

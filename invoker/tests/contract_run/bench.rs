@@ -159,8 +159,16 @@ impl Bench {
         self.acks.close().await.unwrap();
         self.daemon.stop().await;
         drop((self.bus, self.store));
-        // The bus was closed with the daemon, but keeps what nobody has read.
-        let bus = EmbeddedBus::open(&self.folder.path().join("bus")).unwrap();
+        // The bus was closed with the daemon, but keeps what nobody has read. Its file is let go of by the
+        // last task that had it, which may be a little later.
+        let deadline = Instant::now() + PATIENCE;
+        let bus = loop {
+            match EmbeddedBus::open(&self.folder.path().join("bus")) {
+                Ok(bus) => break bus,
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
         let mut left = bus.subscribe("completed0", "completed0").await.unwrap();
         let more = tokio::time::timeout(Duration::from_millis(50), left.next(16)).await;
         assert!(
