@@ -62,6 +62,16 @@ impl Database {
         }
     }
 
+    /// What a view says, brought up to date first: the invoker reads some views as they last were.
+    ///
+    /// # Errors
+    /// As with [`Self::record`].
+    pub async fn view(&self, database: &str, design: &str, view: &str) -> Result<Value, Error> {
+        let path = format!("/{database}/_design/{design}/_view/{view}?reduce=false");
+        let (status, body) = self.send(Method::GET, &path, None).await?;
+        answer(Method::GET, path, status, &body)
+    }
+
     /// Writes a document over whatever has its `_id`; its new revision.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub struct InvokerSettings {
     /// The program `ffs-invoker`.
     pub program: PathBuf,
     pub id: u32,
+    /// Part of the names of its containers: two of the same names on one engine sweep each other's.
+    pub unique_name: String,
     pub kafka_hosts: String,
     pub database: Database,
     pub subjects: String,
@@ -36,11 +38,13 @@ pub struct InvokerSettings {
 }
 
 impl InvokerSettings {
-    /// Invoker 0 with 2 GiB and containers of Docker.
+    /// Invoker 0 with 2 GiB and containers of Docker, under a name that no other has.
     pub fn new(program: &Path, kafka_hosts: String, database: Database) -> Self {
+        let unique_name = format!("t{}x", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         Self {
             program: program.to_owned(),
             id: 0,
+            unique_name,
             kafka_hosts,
             database,
             subjects: crate::couch::SUBJECTS.to_owned(),
@@ -215,7 +219,13 @@ fn spawn(settings: &InvokerSettings, folder: &Path, port: u16) -> io::Result<Chi
         .append(true)
         .open(folder.join("log"))?;
     Command::new(&settings.program)
-        .args(["run", "--id", &settings.id.to_string()])
+        .args([
+            "run",
+            "--id",
+            &settings.id.to_string(),
+            "--uniqueName",
+            &settings.unique_name,
+        ])
         .envs(settings.environment(folder, port))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

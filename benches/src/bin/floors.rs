@@ -24,8 +24,9 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// In flight.
 const LANES: [usize; 2] = [1, 16];
-/// Of the floors; the invoker under test is 0.
-const KAFKA_FLOOR: u32 = 7;
+/// The first of the floors, each of which has a topic of its own: none answers what another left uncommitted.
+/// The invoker under test is 0.
+const FLOOR: u32 = 7;
 const LABEL: &str = "ffs.bench=floors";
 
 #[derive(Debug, Parser)]
@@ -114,6 +115,8 @@ async fn main() -> Result<(), Cause> {
     for (name, kind) in kinds {
         templates.push((*name, action(&couch, name, kind).await?));
     }
+    let mut ids = FLOOR..;
+    let mut next = move || ids.next().expect("there are enough numbers");
     for round in 0..arguments.rounds {
         eprintln!("round {} of {}", round + 1, arguments.rounds);
         let measure = |template: &ActivationMessage, invoker, process| Measure {
@@ -123,18 +126,18 @@ async fn main() -> Result<(), Cause> {
             process,
             time: Duration::from_secs_f64(arguments.seconds),
         };
-        let alone = answerer(&here, &broker.hosts(), KAFKA_FLOOR, &[])?;
-        measure(&templates[0].1, KAFKA_FLOOR, alone.0.id())
+        let id = next();
+        let alone = answerer(&here, &broker.hosts(), id, &[])?;
+        measure(&templates[0].1, id, alone.0.id())
             .all("Kafka alone", &mut rows)
             .await?;
         drop(alone);
-        for (nth, (name, template)) in (1..).zip(&templates) {
+        for (name, template) in &templates {
+            let id = next();
             let containers = Containers::start(name, LANES[1]).await?;
-            let floor = answerer(&here, &broker.hosts(), KAFKA_FLOOR + nth, &containers.addresses)?;
+            let floor = answerer(&here, &broker.hosts(), id, &containers.addresses)?;
             let what = format!("Kafka + {name} containers");
-            measure(template, KAFKA_FLOOR + nth, floor.0.id())
-                .all(&what, &mut rows)
-                .await?;
+            measure(template, id, floor.0.id()).all(&what, &mut rows).await?;
             drop((floor, containers));
             let what = format!("ffs-invoker, {name} containers");
             measure(template, 0, invoker.process())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const COUNT: usize = 60;
 
-/// N-41, K-29, K-32, K-35, D-45: Kafka and the database, one after the other, while work comes in
+/// K-29, K-35, D-45: Kafka and the database, one after the other, while work comes in
 #[test]
 fn kafka_and_the_database_come_back_and_nothing_is_lost_or_doubled() {
     in_own_world(&[], async |world| {
@@ -30,7 +30,6 @@ fn kafka_and_the_database_come_back_and_nothing_is_lost_or_doubled() {
         world.couch.lock().unwrap().go_on().unwrap();
         all_end(world, during).await;
 
-        // The invoker's client may send an ack again that the broker had taken before it went away.
         let problems = world.controller.audit();
         let lost = problems.iter().filter(|problem| {
             matches!(

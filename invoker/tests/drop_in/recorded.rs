@@ -91,7 +91,7 @@ const LABELS: &[(&str, Allowed)] = &[
     ("response-1mib", EXACT),
 ];
 
-/// K-10, K-50, M-20, M-21, M-22, M-23, M-24, M-25, M-26, M-27, M-2A: what the messages ask for is done
+/// K-50, M-20, M-21, M-22, M-23, M-24, M-25, M-26, M-27, M-2A: what the messages ask for is done
 /// M-30, M-31, M-32, M-33, M-34, M-35, M-36, M-37, K-45, S-10, S-11: acks of the right kinds, each once
 /// C-71: no logs and a single ack where the limit of logs is 0
 /// M-50, M-51, M-53, M-54, M-55, V-04, V-08: whoever asks, and within whatever limits

@@ -74,6 +74,9 @@ impl World {
         let blocked = json!({ "_id": "blockedguy", "subject": "blockedguy", "blocked": true, "namespaces": [
             { "name": "blockedguy", "uuid": "00000000-0000-0000-0000-000000000001", "key": "k" }] });
         database.put(SUBJECTS, blocked).await?;
+        database
+            .view(SUBJECTS, "namespaceThrottlings", "blockedNamespaces")
+            .await?;
         let settings = Settings {
             database: Some(database.clone()),
             ..Settings::new(broker.hosts())
