@@ -19,6 +19,9 @@ pub struct Broker {
     process: Child,
 }
 
+/// In a broker's folder while it is to come back.
+const KEEP: &str = "keep";
+
 impl Broker {
     /// # Errors
     /// When Java or the jars are missing, or when it does not come up; the text has the end of its log.
@@ -68,16 +71,10 @@ impl Broker {
         children.split_whitespace().next()?.parse().ok()
     }
 
-    /// Its folder goes when the broker does, even if this value is never dropped.
-    ///
-    /// # Errors
-    /// When the folder cannot be written to.
-    pub fn remove_at_exit(&self) -> io::Result<()> {
-        std::fs::write(self.folder.join("remove"), "")
-    }
-
     /// Takes the broker away at once, as a crash does.
     pub fn stop(&mut self) {
+        // Written where the broker's shell looks; if that fails, what was stored is gone.
+        let _ = std::fs::write(self.folder.join(KEEP), "");
         drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
@@ -87,6 +84,7 @@ impl Broker {
     /// # Errors
     /// When it does not come back.
     pub fn go_on(&mut self) -> io::Result<()> {
+        let _ = std::fs::remove_file(self.folder.join(KEEP));
         self.process = launch(&self.folder)?;
         if self.answers()? {
             return Ok(());
@@ -127,7 +125,8 @@ impl Drop for Broker {
     }
 }
 
-/// Starts the broker under a shell that kills it when our end of its standard input is closed.
+/// Starts the broker under a shell that kills it when our end of its standard input is closed, and removes its
+/// folder unless [`KEEP`] is in it: also if we are killed, or never drop it.
 fn launch(folder: &Path) -> io::Result<Child> {
     let script = r#"
         exec 3<&0
@@ -135,7 +134,7 @@ fn launch(folder: &Path) -> io::Result<Child> {
         broker=$!
         { cat <&3 >/dev/null; kill -9 $broker; } 2>/dev/null &
         wait $broker
-        [ -e "$FOLDER/remove" ] && rm -rf "$FOLDER"
+        [ -e "$FOLDER/keep" ] || rm -rf "$FOLDER"
     "#;
     let broker = java(&["kafka.Kafka"])?;
     Command::new("sh")

@@ -99,6 +99,7 @@ impl Couch {
                 "--users",
                 &users.to_string(),
                 "--while-stdin",
+                "--remove",
             ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -30,7 +30,7 @@ pub(crate) fn normal(document: &Value, allowed: Allowed) -> Value {
             ("activationId" | "cause", Value::String(id)) if is_id(id) => json!("an activation id"),
             ("start" | "end" | "updated" | "duration", Value::Number(n)) if n.is_i64() => json!("an integer"),
             ("transid", Value::Array(parts)) => json!(format!("{} parts", parts.len())),
-            ("annotations", Value::Array(all)) => all.iter().filter_map(|one| annotation(one)).collect(),
+            ("annotations", Value::Array(all)) => all.iter().filter_map(annotation).collect(),
             ("logs", Value::Array(lines)) => logs(lines, allowed),
             ("response", Value::Object(response)) if response.contains_key("statusCode") => {
                 outcome(response, allowed)

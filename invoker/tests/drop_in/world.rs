@@ -204,10 +204,9 @@ pub(crate) struct Ended {
 impl Ended {
     /// The activation in whichever ack has it.
     pub(crate) fn activation(&self) -> &Value {
-        let answers = self.acks.iter().map(|ack| &ack["response"]);
+        let mut answers = self.acks.iter().map(|ack| &ack["response"]);
         answers
-            .filter(|response| response.is_object())
-            .last()
+            .rfind(|response| response.is_object())
             .expect("an ack has the activation")
     }
 

@@ -44,10 +44,5 @@ impl Broker {
 /// The broker of all tests of this process; it removes its folder at the end.
 pub(crate) fn shared() -> &'static Broker {
     static SHARED: std::sync::OnceLock<Broker> = std::sync::OnceLock::new();
-    SHARED.get_or_init(|| {
-        let broker = Broker::start();
-        // It outlives this function, and its folder goes when the broker does.
-        broker.0.remove_at_exit().unwrap();
-        broker
-    })
+    SHARED.get_or_init(Broker::start)
 }
