@@ -248,13 +248,18 @@ fn standing(log: &log::Log) -> Standing {
             live.ended.is_some(),
             live.answered.is_some(),
         );
-        (*id, format!("{} {held:?} {:?}", live.started, live.owed))
+        // Whether it was started matters until it is answered.
+        let started = live.started && live.answered.is_none();
+        (*id, format!("{started} {held:?} {:?}", live.owed))
     });
     all.collect()
 }
 
 fn perform(log: &mut log::Log, n: u128, deed: Deed) {
     let id = id(n);
+    // As its callers do: an activation is answered once and then only delivered, and only what was accepted
+    // goes on.
+    let is_answered = log.live().get(&id).is_some_and(|live| live.answered.is_some());
     let (result, all) = (debts(&[Part::Result], 3), debts(&[Part::Slot, Part::Record], 5));
     let entry = match deed {
         Deed::Accept if log.knows(id) => return,
@@ -263,13 +268,13 @@ fn perform(log: &mut log::Log, n: u128, deed: Deed) {
             at_ms: START,
             message: b"message",
         },
+        Deed::Start | Deed::End | Deed::Answer if is_answered => return,
         Deed::Start => Entry::Started { id },
         Deed::End => Entry::Ended { id, debts: &result },
         Deed::Answer => Entry::Answered { id, debts: &all },
         Deed::DeliverAcks => return log.mark(id, Part::Slot.into()),
         Deed::DeliverRecord => return log.mark(id, Part::Record.into()),
     };
-    // As its callers do: only what was accepted goes on.
     if matches!(deed, Deed::Accept) || log.live().contains_key(&id) {
         log.append(&[entry]).unwrap();
     }
