@@ -27,7 +27,7 @@ pub(crate) struct Couch {
 }
 
 impl Couch {
-    /// A server without databases.
+    /// A server without databases; its folder goes with us, also if we are killed.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("couch-")
@@ -39,27 +39,14 @@ impl Couch {
             port: 0,
             process: None,
         };
-        couch.launch(&[]);
+        couch.launch();
         couch
     }
 
-    /// The server of all tests of this process; it removes its folder at the end.
+    /// The server of all tests of this process.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: std::sync::OnceLock<Couch> = std::sync::OnceLock::new();
-        SHARED.get_or_init(|| {
-            let folder = tempfile::Builder::new()
-                .prefix("couch-")
-                .tempdir()
-                .unwrap()
-                .keep();
-            let mut couch = Self {
-                folder,
-                port: 0,
-                process: None,
-            };
-            couch.launch(&["--remove"]);
-            couch
-        })
+        SHARED.get_or_init(Self::start)
     }
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
@@ -76,7 +63,7 @@ impl Couch {
 
     /// Brings the server back on its port, with what it has stored.
     pub(crate) fn go_on(&mut self) {
-        self.launch(&[]);
+        self.launch();
     }
 
     /// Three databases of their own, with views and the subjects `guest` and `whisk.system`.
@@ -120,14 +107,13 @@ impl Couch {
         CouchStore::open(self.settings(self.databases())).await.unwrap()
     }
 
-    fn launch(&mut self, more: &[&str]) {
+    fn launch(&mut self) {
         let mut process = Command::new("node")
             .arg(packages().join("server.js"))
             .arg("--dir")
             .arg(&self.folder)
             .args(["--port", &self.port.to_string(), "--users", &users().to_string()])
-            .arg("--while-stdin")
-            .args(more)
+            .args(["--while-stdin", "--remove"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(self.folder.join("log")).unwrap())
