@@ -2,7 +2,8 @@
 //!
 //! The code is JSON: `{"init": ANSWER, "run": ANSWER or [ANSWER, …]}`; of several the n-th run gets the
 //! n-th, and the last one again and again. Without code `/init` is answered 200 and `/run` reports.
-//! `PROBE_LISTEN_AFTER_MS` in the image's environment delays the listening.
+//! `PROBE_LISTEN_AFTER_MS` in the image's environment delays the listening. `PROBE_RUNS` names a file to which
+//! each `/run` appends its activation's id before anything else: that is the user's code.
 #![forbid(unsafe_code)]
 
 use action_proxies::{Request, SENTINEL};
@@ -121,13 +122,25 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
+/// A line for each run, in one piece: other containers may write to the same file.
+fn note_run(request: &Request) -> Result<(), String> {
+    let Some(path) = std::env::var_os("PROBE_RUNS").filter(|_| request.path == "/run") else {
+        return Ok(());
+    };
+    let body: Value = serde_json::from_slice(&request.body).map_err(|error| error.to_string())?;
+    let line = format!("{}\n", body["activation_id"].as_str().unwrap_or_default());
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(line.as_bytes()))
+        .map_err(|error| format!("the run cannot be noted: {error}"))
+}
+
 /// Requests of one connection, as long as it is kept.
 fn serve(connection: usize, stream: &TcpStream, seen: &Mutex<Seen>) {
     while let Some(request) = Request::read(stream) {
         let answer = {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.note(connection, stream, &request);
-            match seen.choose(&request) {
+            match note_run(&request).and_then(|()| seen.choose(&request)) {
                 Ok(answer) => answer,
                 Err(reason) => {
                     let body = json!({"error": reason}).to_string();
