@@ -36,6 +36,7 @@ pub enum InvalidSetting {
     Other(String),
 }
 
+// Where librdkafka would wait longer before it connects again, Java's times stand.
 const PRODUCER: &[(&str, &str)] = &[
     ("acks", "1"),
     ("request.timeout.ms", "30000"),
@@ -45,6 +46,8 @@ const PRODUCER: &[(&str, &str)] = &[
     ("retry.backoff.ms", "100"),
     ("linger.ms", "0"),
     ("socket.nagle.disable", "true"),
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 
 const CONSUMER: &[(&str, &str)] = &[
@@ -59,6 +62,8 @@ const CONSUMER: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.queue.backoff.ms", "10"),
     ("socket.nagle.disable", "true"),
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 
 /// How Java's names are called here (K-15). None: there is no such thing, and it does not matter.
