@@ -556,6 +556,8 @@ impl Cluster {
 fn client(hosts: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", hosts);
+    config.set("reconnect.backoff.ms", "50");
+    config.set("reconnect.backoff.max.ms", "1000");
     config
 }
 

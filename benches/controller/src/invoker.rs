@@ -158,6 +158,15 @@ impl Invoker {
         self.port
     }
 
+    pub fn unique_name(&self) -> &str {
+        &self.settings.unique_name
+    }
+
+    /// Holds its directories `state` and `run`, and its log.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What it has written.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()

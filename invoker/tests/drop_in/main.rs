@@ -4,6 +4,5 @@
 
 mod compare;
 mod messages;
-mod outages;
 mod recorded;
 mod world;

@@ -33,22 +33,13 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static SHARED: LazyLock<World> = LazyLock::new(|| {
     script("docker-engine", &[]);
     script("images", &["ffs/python", "ffs/node-action", "ffs/probe"]);
-    RUNTIME.block_on(World::start(&[])).unwrap()
+    RUNTIME.block_on(World::start()).unwrap()
 });
 
 /// Runs a test in the shared world.
 pub(crate) fn in_world<T>(test: impl AsyncFnOnce(&'static World) -> T) -> T {
     let world = &*SHARED;
     RUNTIME.block_on(test(world))
-}
-
-/// Runs a test in a world of its own, whose services it may take away.
-pub(crate) fn in_own_world<T>(more: &[(&str, &str)], test: impl AsyncFnOnce(&World) -> T) -> T {
-    LazyLock::force(&SHARED); // the images are there
-    let world = RUNTIME.block_on(World::start(more)).unwrap();
-    let result = RUNTIME.block_on(test(&world));
-    drop(world);
-    result
 }
 
 fn script(name: &str, arguments: &[&str]) {
@@ -62,7 +53,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 impl World {
-    async fn start(more: &[(&str, &str)]) -> Result<Self, Box<dyn std::error::Error>> {
+    async fn start() -> Result<Self, Box<dyn std::error::Error>> {
         let broker = Broker::start()?;
         let couch = Couch::start()?;
         let database = couch.database();
@@ -83,13 +74,10 @@ impl World {
         };
         let controller = Controller::start(settings).await?;
         let program = Path::new(env!("CARGO_BIN_EXE_ffs-invoker"));
-        let mut settings = InvokerSettings::new(program, broker.hosts(), database)
+        let settings = InvokerSettings::new(program, broker.hosts(), database)
             .with("CONFIG_whisk_containerPool_userMemory", "8192 m")
             .with("CONFIG_whisk_kafka_consumer_sessionTimeoutMs", "6000")
             .with("CONFIG_whisk_kafka_consumer_heartbeatIntervalMs", "1000");
-        for (name, value) in more {
-            settings = settings.with(name, value);
-        }
         let invoker = Invoker::start(settings)?;
         if let Err(error) = controller.until_healthy(0, PATIENCE).await {
             panic!("{error}\n{}", invoker.log());
