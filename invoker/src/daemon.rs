@@ -159,6 +159,7 @@ impl Daemon {
             Arc::clone(&journal),
             topic.name,
             settings.peek(),
+            settings.feed,
             unfinished.waiting,
         );
         let consuming = feed.consuming();

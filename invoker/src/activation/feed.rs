@@ -11,6 +11,7 @@
 use super::waiting::Waiting;
 use crate::bus::{self, Bus, Message, Subscription};
 use crate::completion::record;
+use crate::config::FeedSettings;
 use crate::journal::{Arrival, Journal};
 use crate::metrics;
 use proto::decode::decode;
@@ -52,6 +53,7 @@ pub struct Feed {
     room: Arc<Semaphore>,
     /// K-24's maxPeek.
     capacity: usize,
+    settings: FeedSettings,
     waiting: Waiting,
     consuming: CancellationToken,
 }
@@ -68,11 +70,8 @@ pub struct FeedStop {
 /// Between two tries at a bus that fails; doubled each time.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// A consumer that fails, or reads nothing although there is something, for so long is replaced (K-29).
-const STUCK: Duration = Duration::from_secs(31);
-/// When the number of unread messages is looked at (H-37), and how long the answer may take.
+/// When the number of unread messages is first looked at (H-37), and how long the answer may take.
 const FIRST_LAG: Duration = Duration::from_secs(10);
-const LAG: Duration = Duration::from_secs(60);
 const LAG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long leaving the group may take at the end.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -84,6 +83,7 @@ impl Feed {
         journal: Arc<Journal>,
         topic: String,
         capacity: usize,
+        settings: FeedSettings,
         recovered: Vec<ActivationId>,
     ) -> Self {
         let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
@@ -94,6 +94,7 @@ impl Feed {
             topic,
             room: Arc::new(Semaphore::new(capacity)),
             capacity,
+            settings,
             consuming: CancellationToken::new(),
         }
     }
@@ -145,7 +146,8 @@ impl Feed {
         self.consuming.cancel();
         let mut uncommitted_ms = None;
         let mut last_read = Instant::now();
-        let mut lag_due = Instant::now() + FIRST_LAG;
+        let FeedSettings { lag_check, stuck } = self.settings;
+        let mut lag_due = Instant::now() + FIRST_LAG.min(lag_check);
         let mut failing: Option<Instant> = None;
         loop {
             let hungry = self.waiting.len() <= self.capacity;
@@ -157,7 +159,7 @@ impl Feed {
                 () = stop.reading.cancelled() => Next::Stop,
                 room = room(&self.room), if !self.waiting.is_empty() => Next::Room(room),
                 batch = subscription.next(self.capacity), if hungry => Next::Batch(batch),
-                () = tokio::time::sleep_until(last_read + STUCK), if hungry => Next::Silence,
+                () = tokio::time::sleep_until(last_read + stuck), if hungry => Next::Silence,
                 () = tokio::time::sleep_until(lag_due) => Next::Lag,
             };
             match event {
@@ -184,7 +186,7 @@ impl Feed {
                 }
                 Next::Batch(Err(error)) => {
                     let since = *failing.get_or_insert_with(Instant::now);
-                    if since.elapsed() > STUCK {
+                    if since.elapsed() > stuck {
                         return Err(error);
                     }
                     if since.elapsed() < PAUSE {
@@ -196,7 +198,7 @@ impl Feed {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Next::Lag => {
-                    lag_due = Instant::now() + LAG;
+                    lag_due = Instant::now() + lag_check;
                     if let Ok(Some(lag)) = tokio::time::timeout(LAG_PATIENCE, subscription.lag()).await {
                         metrics::unread(&self.topic, lag);
                     }
@@ -204,7 +206,7 @@ impl Feed {
                 Next::Silence => {
                     last_read = Instant::now();
                     if let Some(lag) = subscription.lag().await.filter(|lag| *lag > 0) {
-                        let source = format!("{lag} messages wait, and none was read for {STUCK:?}").into();
+                        let source = format!("{lag} messages wait, and none was read for {stuck:?}").into();
                         let topic = self.topic.clone();
                         return Err(bus::Error::Read { topic, source });
                     }

@@ -5,8 +5,8 @@ use super::Simulation;
 use crate::admin;
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::{
-    ContainerSettings, Identity, JournalSettings, MetricsSettings, ParameterKeys, PayloadLimits,
-    PipelineSettings, PoolSettings, RecordSettings, Settings, TopicSettings,
+    ContainerSettings, FeedSettings, Identity, JournalSettings, MetricsSettings, ParameterKeys,
+    PayloadLimits, PipelineSettings, PoolSettings, RecordSettings, Settings, TopicSettings,
 };
 use crate::container::process::{ProcessConfig, ProcessEngine};
 use crate::daemon::{Daemon, Edges};
@@ -197,6 +197,7 @@ fn settings(
         },
         runtimes: Runtimes::built_in(),
         topics: TopicSettings::default(),
+        feed: FeedSettings::default(),
         records: RecordSettings::default(),
         parameter_keys: ParameterKeys::default(),
         metrics: MetricsSettings {

@@ -10,12 +10,13 @@ use super::node::{self, NodeSettings};
 use super::providers::{self, LogStore};
 use super::reader::{CPUS, DURATION, FLAG, Kind, NUMBER, PORT, POSITIVE, Reader, SIZE, TEXT};
 use super::{
-    AdminSettings, HttpsSettings, Identity, JournalSettings, JournalSync, MetricsSettings, PipelineSettings,
-    PoolSettings, Settings, StemCellCheck, TopicSettings, limits,
+    AdminSettings, FeedSettings, HttpsSettings, Identity, JournalSettings, JournalSync, MetricsSettings,
+    PipelineSettings, PoolSettings, Settings, StemCellCheck, TopicSettings, limits,
 };
 use crate::runtimes::Runtimes;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// All layers. The order, the last one winning: defaults, HOCON document, settings file, `-D` options,
 /// environment variables.
@@ -124,6 +125,7 @@ pub fn read(reader: &mut Reader<'_>) -> Configuration {
         },
         runtimes: runtimes(reader).with_local_images(local_image_prefix),
         topics: topics(reader),
+        feed: feed(reader),
         records: limits::records(reader),
         parameter_keys: limits::parameter_keys(reader),
         metrics: metrics(reader, &node),
@@ -261,6 +263,14 @@ fn topics(reader: &mut Reader<'_>) -> TopicSettings {
     let prefix = reader.get("whisk.kafka.topics.user-event.prefix", "", &TEXT);
     topics.events = events.then(|| format!("{prefix}events"));
     topics
+}
+
+fn feed(reader: &mut Reader<'_>) -> FeedSettings {
+    let session = reader.get("whisk.kafka.consumer.session-timeout-ms", "30000", &NUMBER);
+    FeedSettings::new(
+        reader.get("whisk.kafka.consumer-lag-check-interval", "60 seconds", &DURATION),
+        Duration::from_millis(session.into()),
+    )
 }
 
 fn count(reader: &mut Reader<'_>, path: &str) -> i32 {

@@ -40,6 +40,7 @@ pub struct Settings {
     pub pipelines: PipelineSettings,
     pub runtimes: Runtimes,
     pub topics: TopicSettings,
+    pub feed: FeedSettings,
     pub records: RecordSettings,
     /// Keys of encrypted parameters (D-36).
     pub parameter_keys: ParameterKeys,
@@ -53,6 +54,31 @@ pub struct Settings {
     pub journal: JournalSettings,
     /// How long running activations may go on after a stop signal.
     pub grace: Duration,
+}
+
+/// How messages are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedSettings {
+    /// Between two looks at how many messages wait (P-45).
+    pub lag_check: Duration,
+    /// A consumer that fails, or reads nothing although there is something, for so long is replaced (K-29).
+    pub stuck: Duration,
+}
+
+impl FeedSettings {
+    /// A consumer of which the broker hears nothing for `session` has lost its place.
+    pub fn new(lag_check: Duration, session: Duration) -> Self {
+        Self {
+            lag_check,
+            stuck: session + Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for FeedSettings {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(60), Duration::from_secs(30))
+    }
 }
 
 /// Which invoker this is.
@@ -294,6 +320,7 @@ impl Settings {
             },
             runtimes,
             topics: TopicSettings::default(),
+            feed: FeedSettings::default(),
             records: RecordSettings::default(),
             parameter_keys: ParameterKeys::default(),
             metrics: MetricsSettings::default(),

@@ -2,12 +2,16 @@
 
 use crate::kafka::shared;
 use crate::world::{LOGGED, SILENT, Wishes, World, eventually, hex, message};
-use ffs_invoker::bus::Bus;
+use async_trait::async_trait;
+use ffs_invoker::bus::{Bus, Error, Message, Subscription, TopicSpec, Visit};
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// The position of the daemon's group; none before the first commit.
 async fn committed(world: &World) -> Option<i64> {
@@ -177,4 +181,111 @@ async fn ten_thousand_queued_messages_stay_with_the_broker() {
     assert!(kib < 100 << 10, "{resident}");
     eventually("24 are committed", async || committed(&world).await == Some(24)).await;
     crate::killed::stop(&world, child);
+}
+
+/// A broker's client whose first reader takes its place in the group, and then hears nothing more.
+#[derive(Debug)]
+struct Deaf {
+    bus: Arc<dyn Bus>,
+    readers: AtomicUsize,
+    is_deaf: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct DeafReader {
+    reader: Mutex<Box<dyn Subscription>>,
+    is_deaf: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Bus for Deaf {
+    async fn ensure_topic(&self, topic: &TopicSpec) -> Result<(), Error> {
+        self.bus.ensure_topic(topic).await
+    }
+
+    async fn send(&self, topic: &str, payload: Vec<u8>) -> Result<(), Error> {
+        self.bus.send(topic, payload).await
+    }
+
+    async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, Error> {
+        let reader = self.bus.subscribe(topic, group).await?;
+        Ok(match self.readers.fetch_add(1, Ordering::Relaxed) {
+            0 => Box::new(DeafReader {
+                reader: Mutex::new(reader),
+                is_deaf: Arc::clone(&self.is_deaf),
+            }),
+            _ => reader,
+        })
+    }
+
+    async fn look_back(&self, topic: &str, since_ms: i64, visit: Visit) -> Result<(), Error> {
+        self.bus.look_back(topic, since_ms, visit).await
+    }
+
+    async fn close(&self, grace: Duration) {
+        self.bus.close(grace).await;
+    }
+}
+
+#[async_trait]
+impl Subscription for DeafReader {
+    async fn next(&mut self, max: usize) -> Result<Vec<Message>, Error> {
+        while !self.is_deaf.load(Ordering::Relaxed) {
+            let heard =
+                tokio::time::timeout(Duration::from_millis(100), self.reader.get_mut().next(max)).await;
+            assert!(heard.is_err(), "nothing was sent yet");
+            self.is_deaf.store(self.lag().await == Some(0), Ordering::Relaxed);
+        }
+        std::future::pending().await
+    }
+
+    async fn commit(&mut self, message: &Message) -> Result<(), Error> {
+        self.reader.get_mut().commit(message).await
+    }
+
+    fn is_committed(&self) -> bool {
+        self.reader.try_lock().is_ok_and(|reader| reader.is_committed())
+    }
+
+    async fn lag(&self) -> Option<u64> {
+        let reader = self.reader.lock().await;
+        let asked = reader.lag();
+        asked.await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Error> {
+        self.reader.into_inner().close().await
+    }
+}
+
+/// K-29, O-09: a consumer that reads nothing although something waits is replaced, and what it did not give out
+/// is read by the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_is_stuck_is_replaced() {
+    let broker = tokio::task::spawn_blocking(shared).await.unwrap();
+    let world = World::new(broker).await;
+    world.make("invoker0", &[]).await;
+    let deaf = Arc::new(Deaf {
+        bus: world.client(),
+        readers: AtomicUsize::new(0),
+        is_deaf: Arc::default(),
+    });
+    let mut settings = world.settings(&Wishes::default());
+    settings.feed.stuck = Duration::from_secs(2);
+    let store = Arc::new(world.open_store());
+    let running = world
+        .start_on(deaf.clone(), settings, store.clone(), store)
+        .await
+        .unwrap();
+    eventually("the reader is deaf", async || {
+        deaf.is_deaf.load(Ordering::Relaxed)
+    })
+    .await;
+
+    world.send(&message(1, LOGGED, true, json!({}))).await;
+
+    assert_eq!(world.freed(1).await.len(), 2);
+    assert_eq!(deaf.readers.load(Ordering::Relaxed), 2);
+    assert_eq!(world.runs().values().sum::<usize>(), 1);
+    running.stop().await;
 }

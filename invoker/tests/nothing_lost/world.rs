@@ -236,16 +236,29 @@ impl World {
         seen: Arc<dyn Store>,
         store: Arc<EmbeddedStore>,
     ) -> Result<Running, Error> {
+        self.start_on(self.client(), settings, seen, store).await
+    }
+
+    /// A client of its own: a daemon closes the one that it is given.
+    pub(crate) fn client(&self) -> Arc<KafkaBus> {
+        Self::at(self.hosts.clone(), self.prefix.clone(), &self.folder).bus
+    }
+
+    pub(crate) async fn start_on(
+        &self,
+        bus: Arc<dyn Bus>,
+        settings: Settings,
+        seen: Arc<dyn Store>,
+        store: Arc<EmbeddedStore>,
+    ) -> Result<Running, Error> {
         std::fs::create_dir_all(self.folder.join("state")).unwrap();
-        // A daemon closes the client that it is given.
-        let own = Self::at(self.hosts.clone(), self.prefix.clone(), &self.folder);
         let engine = Arc::new(StandInEngine::new(&self.runs_file()));
         let decide = scheduler::Settings {
             user_memory: settings.user_memory,
             ..scheduler::Settings::default()
         };
         let edges = Edges {
-            bus: own.bus,
+            bus,
             store: seen,
             engine: engine.clone(),
             inventory: Arc::new(gpu::none::None),

@@ -203,11 +203,13 @@ fn limits_records_and_keys_are_taken() {
     assert_eq!(report.problems[0].to_string(), expected);
 }
 
-/// P-40, P-42, P-43, P-44, P-86, K-04: topics, with whatever else the broker is to be told about them.
+/// P-40, P-42, P-43, P-44, P-45, P-86, K-04, K-29: topics, with whatever else the broker is to be told about them.
 #[test]
 fn settings_of_topics_are_taken() {
-    let topics = good(&[
+    let settings = good(&[
         ("CONFIG_whisk_kafka_replicationFactor", "3"),
+        ("CONFIG_whisk_kafka_consumerLagCheckInterval", "10 seconds"),
+        ("CONFIG_whisk_kafka_consumer_sessionTimeoutMs", "9000"),
         ("CONFIG_whisk_kafka_topics_prefix", "ow-"),
         ("CONFIG_whisk_kafka_topics_userEvent_prefix", "ev-"),
         ("CONFIG_whisk_userEvents_enabled", "true"),
@@ -215,8 +217,10 @@ fn settings_of_topics_are_taken() {
         ("CONFIG_whisk_kafka_topics_invoker_partitions", "2"),
         ("CONFIG_whisk_kafka_topics_invoker_minInsyncReplicas", "2"),
     ])
-    .settings
-    .topics;
+    .settings;
+    assert_eq!(settings.feed.lag_check, Duration::from_secs(10));
+    assert_eq!(settings.feed.stuck, Duration::from_secs(10));
+    let topics = settings.topics;
     assert_eq!((topics.replication, topics.partitions), (3, 2));
     assert_eq!(
         (&*topics.prefix, topics.events.as_deref()),
