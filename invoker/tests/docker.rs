@@ -5,6 +5,8 @@
 #[macro_use]
 #[path = "../src/container/conformance.rs"]
 mod conformance;
+#[path = "docker/lines.rs"]
+mod lines;
 #[path = "docker/real.rs"]
 mod real;
 #[path = "docker/stand_in.rs"]

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zookeeper::ZooKeeper;
 
 /// Longest wait for anything on a busy machine.
@@ -267,6 +268,67 @@ async fn containers_are_dockers_unless_told_otherwise() {
     invoker.line("admin server").await;
     invoker.terminate();
     assert_eq!(invoker.end().await.code(), Some(0), "{}", invoker.log());
+}
+
+/// Docker's socket, but for the list of containers, which is never answered.
+fn docker_that_does_not_list(at: &Path) {
+    let listener = tokio::net::UnixListener::bind(at).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut docker = tokio::net::UnixStream::connect("/var/run/docker.sock")
+                    .await
+                    .unwrap();
+                let (mut asked, mut answered) = ([0; 8192], [0; 8192]);
+                loop {
+                    tokio::select! {
+                        read = client.read(&mut asked) => {
+                            let Ok(count @ 1..) = read else { return };
+                            let text = String::from_utf8_lossy(&asked[..count]);
+                            if text.contains("/containers/json") {
+                                std::future::pending::<()>().await;
+                            }
+                            docker.write_all(&asked[..count]).await.unwrap();
+                        }
+                        read = docker.read(&mut answered) => {
+                            let Ok(count @ 1..) = read else { return };
+                            if client.write_all(&answered[..count]).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// P-11, P-68: what an earlier process left cannot be cleaned up: the process ends, and says what Docker did not do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_docker_that_does_not_list_its_containers_ends_the_process() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/docker-engine");
+    assert!(Command::new(engine).status().unwrap().success());
+    let (node, _) = node().await;
+    let socket = node.folder.path().join("docker.sock");
+    docker_that_does_not_list(&socket);
+    let manifest = r#"{"runtimes": {"a": [{"kind": "a:1", "image": {"name": "a"}}]}}"#;
+    let mut node = node.with(&[
+        ("CONFIG_ffs_engine", "docker"),
+        ("RUNTIMES_MANIFEST", manifest),
+        ("CONFIG_ffs_dockerSocket", &socket.display().to_string()),
+    ]);
+    for (name, limit, said) in [
+        ("given-up", "500 ms", "Docker has not answered `ps` within 500ms"),
+        ("too-late", "5 minutes", "30s"),
+    ] {
+        node = node.with(&[("CONFIG_whisk_docker_client_timeouts_ps", limit)]);
+        let mut invoker = node.start(name, &["--id", "6"]);
+        assert_eq!(invoker.end().await.code(), Some(1), "{name}");
+        let log = invoker.log();
+        let error = log.lines().find(|line| line.contains("[ERROR]"));
+        assert!(error.is_some_and(|line| line.contains(said)), "{name}: {log}");
+    }
 }
 
 /// P-06, P-07, P-08: ids by name, from the counter and the mapping that Scala invokers use.

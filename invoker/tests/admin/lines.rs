@@ -1,6 +1,7 @@
 //! What the log says of one activation (contract 9.3).
 
 use crate::node::{Node, eventually};
+use ffs_invoker::config::{RecordLevel, RecordSettings};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
@@ -34,6 +35,7 @@ impl Lines {
     }
 }
 
+/// D-49: of an activation without a record there is a line with who, what and how much.
 /// N-21, N-23, N-24: whoever follows one transaction finds its assignment, its marked begins and ends, its answer, and nothing that
 /// the user has sent.
 #[tokio::test]
@@ -45,7 +47,14 @@ async fn an_activation_can_be_followed_by_its_transaction_id() {
         .finish();
     // The only test of this program that listens.
     tracing::subscriber::set_global_default(written).unwrap();
-    let node = Node::start().await;
+    let node = Node::with(|wishes| {
+        wishes.settings.records = RecordSettings {
+            blocking: RecordLevel::Failures,
+            non_blocking: RecordLevel::Failures,
+            unstored_logs: true,
+        };
+    })
+    .await;
     node.create("guest", "followed", 256, 10).await;
     node.invoke(("guest", "followed"), |message| {
         message["transid"][0] = "followed0transaction".into();
@@ -65,6 +74,7 @@ async fn an_activation_can_be_followed_by_its_transaction_id() {
         "marker=invoker_collectLogs_start:",
         "marker=invoker_collectLogs_finish:",
         "posted the completion",
+        "no record is kept of this activation",
     ] {
         eventually(text, || has(text)).await;
     }
@@ -86,6 +96,17 @@ async fn an_activation_can_be_followed_by_its_transaction_id() {
         numbers[0] > numbers[1],
         "since the transaction's start, and since /run: {marker}"
     );
+    let unstored = lines.with("no record is kept");
+    assert_eq!(unstored.len(), 1, "{unstored:?}");
+    for text in [
+        "INFO",
+        "activation=",
+        "action=guest/followed",
+        "namespace=guest",
+        "size=",
+    ] {
+        assert!(unstored[0].contains(text), "{unstored:?}");
+    }
     assert_eq!(lines.with("hunter2-hunter2"), Vec::<String>::new());
     assert_eq!(lines.with("kkkkkkkk"), Vec::<String>::new());
     node.stop().await;

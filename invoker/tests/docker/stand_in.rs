@@ -236,7 +236,7 @@ async fn docker_may_be_away_for_a_while() {
     assert!(still.is_err(), "it runs on");
 }
 
-fn spec(n: u32) -> ContainerSpec {
+pub(crate) fn spec(n: u32) -> ContainerSpec {
     ContainerSpec {
         name: format!("wsk00_{n}_guest_action"),
         labels: BTreeMap::new(),
@@ -262,7 +262,7 @@ fn blackbox(n: u32, image: &str) -> ContainerSpec {
 }
 
 /// Listens on a socket of its own, and knows as much of Docker as the engine asks for.
-struct StandIn {
+pub(crate) struct StandIn {
     directory: tempfile::TempDir,
     state: Arc<Mutex<State>>,
     serving: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -280,7 +280,7 @@ struct State {
 }
 
 impl StandIn {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let stand_in = Self {
             directory: tempfile::tempdir().expect("a directory"),
             state: Arc::default(),
@@ -301,7 +301,7 @@ impl StandIn {
         DockerEngine::open(settings, self.directory.path().join("sockets")).await
     }
 
-    async fn engine(&self, change: impl FnOnce(&mut DockerSettings)) -> DockerEngine {
+    pub(crate) async fn engine(&self, change: impl FnOnce(&mut DockerSettings)) -> DockerEngine {
         self.open(change).await.expect("it answers")
     }
 
