@@ -3,11 +3,15 @@
 //   POST /init  {"value": {"name", "main", "code", "binary", "env"}}
 //   POST /run   {"value": arguments, "activation_id": "...", ...}: strings become __OW_<NAME>
 //
-// One run at a time unless __OW_ALLOW_CONCURRENT is "true". Code is one module; zips are refused with a sentence.
+// One run at a time unless __OW_ALLOW_CONCURRENT is "true". Code is one module, or a zip with
+// package.json or index.js at its root.
 'use strict';
+const fs = require('fs');
 const http = require('http');
 const Module = require('module');
+const os = require('os');
 const path = require('path');
+const zlib = require('zlib');
 
 const SENTINEL = 'XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX';
 const BODY_LIMIT = 48 * 1024 * 1024;
@@ -34,8 +38,7 @@ function initialize(message) {
         process.env[name] = typeof value === 'string' ? value : JSON.stringify(value);
     }
     try {
-        if (binary) throw new Error('zip files cannot be unpacked in this image');
-        main = load(code, entry);
+        main = binary ? loadZip(Buffer.from(code, 'base64'), entry) : load(code, entry);
     } catch (error) {
         isBroken = true;
         console.error(error.stack || error);
@@ -48,12 +51,51 @@ function initialize(message) {
 
 /** A function exported under that name (`a.b`: a member), or declared at the top of the code. */
 function load(code, entry) {
-    const names = entry.split('.');
-    const [first] = names;
+    const [first] = entry.split('.');
     const module = new Module(path.join(process.cwd(), 'action.js'));
     module.paths = Module._nodeModulePaths(process.cwd());
     module._compile(`${code}\n;if (exports.${first} === undefined && typeof ${first} !== 'undefined') exports.${first} = ${first};`, module.id);
-    const found = names.reduce((object, name) => (object == null ? object : object[name]), module.exports);
+    return member(module.exports, entry);
+}
+
+function loadZip(zip, entry) {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'action-'));
+    for (const [name, content] of files(zip)) {
+        const file = path.join(folder, name);
+        if (!file.startsWith(folder + path.sep)) throw new Error(`The zip has a file outside of it: ${name}`);
+        fs.mkdirSync(path.dirname(file), { recursive: true });
+        fs.writeFileSync(file, content);
+    }
+    if (!['package.json', 'index.js'].some((name) => fs.existsSync(path.join(folder, name)))) {
+        throw new Error('Zipped actions must contain either package.json or index.js at the root.');
+    }
+    process.chdir(folder);
+    return member(require(folder), entry);
+}
+
+/** Names and contents, as the directory at the zip's end lists them (PKWARE's APPNOTE, 4.3). */
+function files(zip) {
+    const end = zip.lastIndexOf('PK\x05\x06', undefined, 'latin1');
+    if (end < 0) throw new Error('The code is no zip file.');
+    const found = [];
+    let at = zip.readUInt32LE(end + 16);
+    for (let left = zip.readUInt16LE(end + 10); left > 0; left -= 1) {
+        const [method, packed] = [zip.readUInt16LE(at + 10), zip.readUInt32LE(at + 20)];
+        const lengths = [28, 30, 32].map((offset) => zip.readUInt16LE(at + offset));
+        const header = zip.readUInt32LE(at + 42);
+        const name = zip.toString('utf8', at + 46, at + 46 + lengths[0]);
+        at += 46 + lengths[0] + lengths[1] + lengths[2];
+        if (name.endsWith('/')) continue;
+        const begin = header + 30 + zip.readUInt16LE(header + 26) + zip.readUInt16LE(header + 28);
+        const content = zip.subarray(begin, begin + packed);
+        if (method !== 0 && method !== 8) throw new Error(`The zip packs ${name} in a way that is not known: ${method}`);
+        found.push([name, method === 8 ? zlib.inflateRawSync(content) : content]);
+    }
+    return found;
+}
+
+function member(exported, entry) {
+    const found = entry.split('.').reduce((object, name) => (object == null ? object : object[name]), exported);
     if (typeof found !== 'function') throw new Error(`Action entrypoint '${entry}' is not a function.`);
     return found;
 }
