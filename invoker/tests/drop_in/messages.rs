@@ -253,6 +253,22 @@ fn a_result_too_large_for_a_message_is_answered_by_its_record() {
     });
 }
 
+/// C-30, M-54: better than recorded, where such an answer counted as none
+#[test]
+fn an_answer_shorter_than_where_it_would_be_cut_is_shown_whole() {
+    in_world(async |world| {
+        let ended = world
+            .run(world.message("direct-payload-cut-longer-than-body"))
+            .await;
+        assert_eq!(ended.status(), 1, "{}", ended.activation());
+        let error = ended.result()["error"].as_str().unwrap();
+        let said = "The action produced a response that exceeded the allowed length: 326 > 20 bytes. \
+                    The truncated response was: ";
+        let shown = error.strip_prefix(said).unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(shown.len(), 326);
+    });
+}
+
 #[test]
 fn answers_that_come_late_half_or_never_are_the_developers_fault() {
     in_world(async |world| {
