@@ -135,6 +135,12 @@ pub fn read(reader: &mut Reader<'_>) -> Configuration {
         journal: journal(reader),
         grace: node.grace,
     };
+    if settings.user_memory.as_mib() < system.memory.min {
+        reader.refuse(
+            "whisk.container-pool.user-memory",
+            "at least whisk.memory.min, or no action would ever run",
+        );
+    }
     without_effect(reader);
     Configuration {
         admin: admin(reader),

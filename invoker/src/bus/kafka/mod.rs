@@ -200,6 +200,10 @@ struct Events;
 
 impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Comes by `error` as well.
+        if matches!(facility, "FAIL" | "ERROR") {
+            return tracing::debug!(facility, "kafka: {message}");
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert

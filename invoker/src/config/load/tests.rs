@@ -300,6 +300,18 @@ fn the_log_store_is_one_of_two() {
     }
 }
 
+/// P-50: a pool that holds no action is a mistake.
+#[test]
+fn a_pool_smaller_than_the_smallest_action_is_refused() {
+    let (_, report) = configured(&[("CONFIG_whisk_containerPool_userMemory", "100 m")]);
+    assert_eq!(
+        report.problems[0].to_string(),
+        "whisk.container-pool.user-memory (env CONFIG_whisk_containerPool_userMemory) is \"100 m\": \
+         expected at least whisk.memory.min, or no action would ever run"
+    );
+    assert_eq!(report.problems.len(), 1);
+}
+
 /// L-11, P-20: the parts of the API host make a URL, or nothing.
 #[test]
 fn the_api_host_is_a_url_without_its_default_port() {
