@@ -5,9 +5,6 @@
 
 #[path = "support/cluster/mod.rs"]
 mod cluster;
-#[allow(dead_code)]
-#[path = "support/couch.rs"]
-mod couch;
 mod support;
 
 use cluster::operator::Playbook;

@@ -10,11 +10,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-const ADMIN: &str = "whisk_admin";
-const PASSWORD: &str = "some_passw0rd";
+pub const ADMIN: &str = "whisk_admin";
+/// Of all users.
+pub const PASSWORD: &str = "some_passw0rd";
+/// May read the subjects and entities of databases under the prefix `rights_`, write activations there, and no
+/// more (D-55).
+pub const INVOKER: &str = "invoker";
 pub const GUEST_KEY: &str =
     "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:123zO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP";
-const SYSTEM_KEY: &str =
+pub const SYSTEM_KEY: &str =
     "789c46b1-71f6-4ed5-8c54-816aa4f8c502:abczO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP";
 
 /// The databases of actions, activations and subjects.
@@ -36,6 +40,16 @@ impl Couch {
     /// # Errors
     /// When Node, npm or curl are missing, or the server does not come up.
     pub fn start() -> io::Result<Self> {
+        let couch = Self::empty()?;
+        couch.make("")?;
+        Ok(couch)
+    }
+
+    /// A server without databases.
+    ///
+    /// # Errors
+    /// When Node or npm are missing, or the server does not come up.
+    pub fn empty() -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("couch-").tempdir()?.keep();
         let mut couch = Self {
             folder,
@@ -43,27 +57,39 @@ impl Couch {
             process: None,
         };
         couch.go_on()?;
+        Ok(couch)
+    }
+
+    /// Makes the three databases with this before their names, as `docker/couchdb/init.sh` does.
+    ///
+    /// # Errors
+    /// When curl is missing, or the server refuses.
+    pub fn make(&self, prefix: &str) -> io::Result<()> {
         let output = Command::new("sh")
             .arg(root().join("docker/couchdb/init.sh"))
-            .env("DB_PORT", couch.port.to_string())
+            .env("DB_PORT", self.port.to_string())
             .env("DB_USERNAME", ADMIN)
             .env("DB_PASSWORD", PASSWORD)
-            .env("DB_SUBJECTS", SUBJECTS)
-            .env("DB_WHISKS", ENTITIES)
-            .env("DB_ACTIVATIONS", ACTIVATIONS)
+            .env("DB_SUBJECTS", format!("{prefix}{SUBJECTS}"))
+            .env("DB_WHISKS", format!("{prefix}{ENTITIES}"))
+            .env("DB_ACTIVATIONS", format!("{prefix}{ACTIVATIONS}"))
             .env("GUEST_KEY", GUEST_KEY)
             .env("SYSTEM_KEY", SYSTEM_KEY)
             .output()?;
         if !output.status.success() {
             return Err(failed("the databases could not be made", &output.stderr));
         }
-        Ok(couch)
+        Ok(())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// How to get to it.
     pub fn database(&self) -> Database {
         Database {
-            address: SocketAddr::from(([127, 0, 0, 1], self.port)),
+            address: self.address(),
             user: ADMIN.to_owned(),
             password: PASSWORD.to_owned(),
             entities: ENTITIES.to_owned(),
@@ -88,7 +114,14 @@ impl Couch {
     /// # Errors
     /// When it does not come up.
     pub fn go_on(&mut self) -> io::Result<()> {
-        let users = json!({ ADMIN: { "password": PASSWORD } });
+        let users = json!({
+            ADMIN: { "password": PASSWORD },
+            INVOKER: {
+                "password": PASSWORD,
+                "read": [format!("rights_{SUBJECTS}"), format!("rights_{ENTITIES}")],
+                "write": [format!("rights_{ACTIVATIONS}")],
+            },
+        });
         let mut process = Command::new("node")
             .arg(packages()?.join("server.js"))
             .arg("--dir")
@@ -133,7 +166,10 @@ fn root() -> PathBuf {
 }
 
 /// The folder with the server and its packages; fetched with npm where it is not there yet.
-fn packages() -> io::Result<PathBuf> {
+///
+/// # Errors
+/// When npm is missing, or cannot fetch them.
+pub fn packages() -> io::Result<PathBuf> {
     let source = root().join("invoker/tests/support/couch");
     let cache = root().join(".cache/couch");
     std::fs::create_dir_all(&cache)?;

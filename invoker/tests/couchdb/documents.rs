@@ -1,11 +1,12 @@
 //! What is asked of the database, and what becomes of what it answers.
 
-use crate::couch::{Couch, INVOKER, PASSWORD, named, settings};
+use crate::couch::{Couch, named, settings};
 use crate::stub::{Reply, Stub};
 use ffs_invoker::store::couchdb::{CouchSettings, CouchStore};
 use ffs_invoker::store::{Database, Error, Query, Store};
 use proto::whisk::action::ActionDocument;
 use serde_json::{Value, json};
+use stand_in_controller::couch::{INVOKER, PASSWORD};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -405,7 +406,7 @@ async fn a_server_that_was_stopped_and_started_is_used_again() {
     );
     assert!(!read.is_final() && !written.is_final());
 
-    couch.go_on();
+    couch.go_on().unwrap();
 
     store
         .get(Database::Entity, "guest/a", None)

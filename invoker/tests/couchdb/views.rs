@@ -1,12 +1,13 @@
 //! The views of `docker/couchdb/design` show what OpenWhisk's showed of the same documents.
 
-use crate::couch::{ADMIN, Couch, PASSWORD};
+use crate::couch::Couch;
 use crate::http;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ffs_invoker::store::couchdb::CouchStore;
 use ffs_invoker::store::{Database, Store};
 use serde_json::{Value, json};
+use stand_in_controller::couch::{ADMIN, PASSWORD};
 use std::path::Path;
 
 fn fixture(path: &str) -> Value {

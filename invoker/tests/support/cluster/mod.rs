@@ -3,12 +3,12 @@
 pub(crate) mod controller;
 pub(crate) mod operator;
 
-use super::couch;
 use super::support::daemon::{root, script};
 use super::support::http::{self, Reply};
 use base64::Engine;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use stand_in_controller::couch::packages;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -296,7 +296,7 @@ fn images() {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cluster/images"))
         .args([
             stand_in_controller::broker::jars().unwrap(),
-            couch::packages(),
+            packages().unwrap(),
             program,
             env!("CARGO_BIN_EXE_ffs-invoker").into(),
         ])
