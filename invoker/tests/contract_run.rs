@@ -4,6 +4,9 @@
 
 #[path = "contract_run/bench.rs"]
 mod bench;
+#[path = "support/stand_in_engine.rs"]
+#[allow(dead_code)]
+mod stand_in_engine;
 #[path = "contract_run/probe.rs"]
 mod probe;
 

@@ -1,7 +1,7 @@
 //! Pings, and what stops and starts them (contract 2.5).
 
+use crate::containers::engine;
 use crate::node::{Node, PATIENCE, eventually};
-use crate::stand_in_engine::StandInEngine;
 use async_trait::async_trait;
 use ffs_invoker::bus::{Bus, Error, Subscription, TopicSpec, Visit};
 use ffs_invoker::health::{Health, Switch, watch_engine};
@@ -206,7 +206,7 @@ async fn leaving_is_told_once_and_not_waited_for_long() {
 #[tokio::test(start_paused = true)]
 async fn a_node_without_its_engine_does_not_ask_for_work() {
     let p = pinging();
-    let engine = Arc::new(StandInEngine::default());
+    let engine = Arc::new(engine());
     tokio::spawn(watch_engine(engine.clone(), p.readiness.clone(), p.stop.clone()));
     p.consuming.cancel();
     tokio::time::sleep(Duration::from_millis(2300)).await;
@@ -240,7 +240,7 @@ async fn a_node_without_its_engine_does_not_ask_for_work() {
 async fn an_engine_that_hangs_is_not_waited_for() {
     let readiness = Readiness::default();
     let stop = CancellationToken::new();
-    let engine = Arc::new(StandInEngine::default());
+    let engine = Arc::new(engine());
     engine.hangs.store(true, Ordering::Relaxed);
     tokio::spawn(watch_engine(engine, readiness.clone(), stop));
     tokio::time::sleep(Duration::from_secs(15)).await;

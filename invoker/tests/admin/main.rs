@@ -8,6 +8,7 @@ mod http;
 #[allow(dead_code)]
 mod stand_in_engine;
 
+mod containers;
 mod health;
 mod https;
 mod lines;

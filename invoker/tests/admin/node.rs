@@ -1,7 +1,7 @@
 //! An invoker on the embedded bus and store, with its admin server, in the hands of a test.
 
+use crate::containers::{StandInEngine, engine};
 use crate::http::{self, Reply};
-use crate::stand_in_engine::StandInEngine;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ffs_invoker::admin::Server;
@@ -119,7 +119,7 @@ impl Node {
         let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(&folder.path().join("bus")).unwrap());
         let store = EmbeddedStore::open(&folder.path().join("store"), Retention::default()).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
-        let engine = Arc::new(StandInEngine::default());
+        let engine = Arc::new(engine());
         let pings = Read::begin(&bus, "health").await;
         let acks = Read::begin(&bus, "completed0").await;
         let server = Server::bind(wishes.admin).await.unwrap();

@@ -26,7 +26,7 @@ const MANIFEST: &str = r#"{"runtimes": {
     "ghost": [{"kind": "ghost:1", "image": {"name": "ghost"}, "default": true}]}}"#;
 
 pub(crate) struct Bench {
-    pub(crate) engine: Arc<Probe>,
+    pub(crate) engine: Arc<Engine>,
     daemon: Daemon,
     bus: Arc<dyn Bus>,
     store: Arc<dyn Store>,
@@ -58,11 +58,11 @@ impl Bench {
             pause_grace: settings.pool.pause_grace,
             ..scheduler::Settings::default()
         };
-        let engine = Arc::new(probe);
+        let engine = Arc::new(Engine::new(probe));
         let edges = Edges {
             bus: Arc::clone(&bus),
             store: Arc::clone(&store),
-            engine: Arc::new(Engine(Arc::clone(&engine))),
+            engine: engine.clone(),
             inventory: Arc::new(none::None),
         };
         let daemon = Daemon::start(edges, settings, decide).await.unwrap();

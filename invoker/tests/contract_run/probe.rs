@@ -1,20 +1,19 @@
 //! A container engine whose containers are HTTP servers inside the test: they answer as the test
 //! says, and keep every request byte for byte.
 
+use super::stand_in_engine::{Containers, Deed};
 use async_trait::async_trait;
-use ffs_invoker::container::{
-    Address, Container, ContainerEngine, ContainerId, ContainerSpec, Error, Exit, LogRequest, Logs,
-    SharedMemory, SliceLimits,
-};
-use proto::id::InstanceId;
-use proto::unit::Bytes;
+use ffs_invoker::container::{ContainerId, ContainerSpec, Error, LogRequest, Logs};
+use futures::future::BoxFuture;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) type Engine = super::stand_in_engine::StandInEngine<Probe>;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -61,7 +60,7 @@ type Start = dyn Fn(&ContainerSpec) -> Result<(), Error> + Send + Sync;
 type Logging = dyn Fn(&LogRequest) -> Logs + Send + Sync;
 
 pub(crate) struct Probe {
-    pub(crate) script: Box<Script>,
+    script: Arc<Script>,
     pub(crate) start: Box<Start>,
     pub(crate) logging: Box<Logging>,
     state: Arc<State>,
@@ -72,14 +71,10 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     /// `start 1`, `pause 1`, `resume 1`, `remove 1`, `logs 1`.
     deeds: Mutex<Vec<String>>,
-    containers: Mutex<HashMap<ContainerId, Running>>,
+    /// By number: cancelled, nobody listens there any more.
+    deaf: Mutex<HashMap<usize, CancellationToken>>,
     /// Connections now, and at most so far.
     open: Mutex<(usize, usize)>,
-}
-
-struct Running {
-    listening: CancellationToken,
-    ended: watch::Sender<Option<Exit>>,
 }
 
 impl std::fmt::Debug for Probe {
@@ -91,7 +86,7 @@ impl std::fmt::Debug for Probe {
 impl Probe {
     pub(crate) fn new(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self {
-            script: Box::new(script),
+            script: Arc::new(script),
             start: Box::new(|_| Ok(())),
             logging: Box::new(|_| Logs::default()),
             state: Arc::default(),
@@ -112,128 +107,54 @@ impl Probe {
 
     /// From now on nobody listens in the container, which goes on.
     pub(crate) fn deafen(&self, container: usize) {
-        lock(&self.state.containers)[&id(container)].listening.cancel();
+        lock(&self.state.deaf)[&container].cancel();
     }
-
-    fn note(&self, deed: &str, id: &ContainerId) {
-        lock(&self.state.deeds).push(format!("{deed} {id}"));
-    }
-}
-
-fn id(container: usize) -> ContainerId {
-    ContainerId(container.to_string())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The probe as the daemon has it.
-#[derive(Debug)]
-pub(crate) struct Engine(pub(crate) Arc<Probe>);
-
 #[async_trait]
-impl ContainerEngine for Engine {
-    fn name(&self) -> &'static str {
-        "probe"
+impl Containers for Probe {
+    async fn asked(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        (self.start)(spec)
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
-        for running in lock(&self.0.state.containers).values() {
-            running.listening.cancel();
-        }
-        Ok(())
-    }
-
-    async fn start(&self, spec: &ContainerSpec) -> Result<Container, Error> {
-        (self.0.start)(spec)?;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::Tcp(listener.local_addr().unwrap());
-        let (listening, ended) = (CancellationToken::new(), watch::Sender::new(None));
-        let number = {
-            let mut containers = lock(&self.0.state.containers);
-            let number = containers.len() + 1;
-            let listening = listening.clone();
-            containers.insert(id(number), Running { listening, ended });
-            number
-        };
-        self.0.note("start", &id(number));
-        tokio::spawn(serve(Arc::clone(&self.0), number, listener, listening));
-        Ok(Container {
-            id: id(number),
-            name: spec.name.clone(),
-            address,
+    fn serve(&self, container: usize, listener: TcpListener) -> BoxFuture<'static, ()> {
+        let deaf = CancellationToken::new();
+        lock(&self.state.deaf).insert(container, deaf.clone());
+        let (script, state) = (Arc::clone(&self.script), Arc::clone(&self.state));
+        Box::pin(async move {
+            deaf.run_until_cancelled(serve(script, state, container, listener))
+                .await;
         })
     }
 
-    async fn limit(&self, _: &ContainerId, _: SliceLimits) -> Result<(), Error> {
+    fn done(&self, deed: Deed, id: &ContainerId) -> Result<(), Error> {
+        let deed = format!("{deed:?}").to_lowercase();
+        lock(&self.state.deeds).push(format!("{deed} {id}"));
         Ok(())
     }
 
-    async fn remove(&self, id: &ContainerId) -> Result<(), Error> {
-        self.0.note("remove", id);
-        let containers = lock(&self.0.state.containers);
-        containers[id].listening.cancel();
-        containers[id].ended.send_replace(Some(Exit::default()));
-        Ok(())
-    }
-
-    async fn pause(&self, id: &ContainerId) -> Result<(), Error> {
-        self.0.note("pause", id);
-        Ok(())
-    }
-
-    async fn resume(&self, id: &ContainerId) -> Result<(), Error> {
-        self.0.note("resume", id);
-        Ok(())
-    }
-
-    async fn ended(&self, id: &ContainerId) -> Exit {
-        let mut ended = lock(&self.0.state.containers)[id].ended.subscribe();
-        let exit = ended.wait_for(Option::is_some).await;
-        exit.map(|exit| exit.clone()).ok().flatten().unwrap_or_default()
-    }
-
-    async fn logs(&self, id: &ContainerId, request: LogRequest) -> Logs {
-        self.0.note("logs", id);
-        (self.0.logging)(&request)
-    }
-
-    fn lane_owner(&self, _: u32) -> Option<u32> {
-        None
-    }
-
-    fn limits_slices(&self) -> bool {
-        false
-    }
-
-    async fn create_shared_memory(&self, _: &InstanceId, _: Bytes, _: u32) -> Result<SharedMemory, Error> {
-        unreachable!("there are no pipelines in these tests")
-    }
-
-    async fn remove_shared_memory(&self, _: &SharedMemory) -> Result<(), Error> {
-        unreachable!("there are no pipelines in these tests")
+    async fn logs(&self, request: &LogRequest) -> Logs {
+        (self.logging)(request)
     }
 }
 
-async fn serve(probe: Arc<Probe>, container: usize, listener: TcpListener, listening: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = listening.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { return };
-        tokio::spawn(answer(Arc::clone(&probe), container, stream));
+async fn serve(script: Arc<Script>, state: Arc<State>, container: usize, listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(answer(Arc::clone(&script), Arc::clone(&state), container, stream));
     }
 }
 
-async fn answer(probe: Arc<Probe>, container: usize, mut stream: TcpStream) {
+async fn answer(script: Arc<Script>, state: Arc<State>, container: usize, mut stream: TcpStream) {
     let Some((head, body)) = request(&mut stream).await else {
         return;
     };
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let seen = {
-        let mut all = lock(&probe.state.seen);
+        let mut all = lock(&state.seen);
         let earlier = all.iter().filter(|s| s.container == container && s.path == path);
         let nth = earlier.count() + 1;
         let seen = Seen {
@@ -247,11 +168,11 @@ async fn answer(probe: Arc<Probe>, container: usize, mut stream: TcpStream) {
         seen
     };
     {
-        let mut open = lock(&probe.state.open);
+        let mut open = lock(&state.open);
         open.0 += 1;
         open.1 = open.1.max(open.0);
     }
-    let reply = (probe.script)(&seen);
+    let reply = script(&seen);
     let bytes = match reply {
         Reply::Whole(status, body) => whole(status, &body),
         Reply::Held(notify, status, body) => {
@@ -260,7 +181,7 @@ async fn answer(probe: Arc<Probe>, container: usize, mut stream: TcpStream) {
         }
         Reply::Raw(bytes) => {
             let _ = stream.write_all(&bytes).await; // the caller may have read enough
-            lock(&probe.state.open).0 -= 1;
+            lock(&state.open).0 -= 1;
             return;
         }
         Reply::Never => Vec::new(),
@@ -268,7 +189,7 @@ async fn answer(probe: Arc<Probe>, container: usize, mut stream: TcpStream) {
     let _ = stream.write_all(&bytes).await;
     // The caller closes it (C-02).
     let _ = stream.read(&mut [0; 1]).await;
-    lock(&probe.state.open).0 -= 1;
+    lock(&state.open).0 -= 1;
 }
 
 fn whole(status: u16, body: &str) -> Vec<u8> {

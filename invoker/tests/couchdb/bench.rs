@@ -1,6 +1,7 @@
 //! A whole invoker inside the test: an embedded bus, the store that the test gives, and probes as containers.
 
 use crate::probe::Probe;
+use crate::stand_in_engine::StandInEngine;
 use ffs_invoker::bus::embedded::EmbeddedBus;
 use ffs_invoker::bus::{Bus, Subscription, TopicSpec};
 use ffs_invoker::config::Settings;
@@ -24,7 +25,7 @@ pub(crate) struct Bench {
     store: Arc<dyn Store>,
     acks: Box<dyn Subscription>,
     read: VecDeque<Acknowledgement>,
-    pub(crate) engine: Arc<Probe>,
+    pub(crate) engine: Arc<StandInEngine<Probe>>,
     _folder: tempfile::TempDir,
 }
 
@@ -44,7 +45,7 @@ impl Bench {
         };
         bus.ensure_topic(&completed).await.unwrap();
         let acks = bus.subscribe("completed0", "completed0").await.unwrap();
-        let engine = Arc::new(Probe::default());
+        let engine = Arc::new(StandInEngine::new(Probe::default()));
         let edges = Edges {
             bus: Arc::clone(&bus),
             store: Arc::clone(&store),

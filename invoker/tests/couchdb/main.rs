@@ -17,6 +17,9 @@ mod blacklist;
 mod documents;
 mod locked;
 mod probe;
+#[path = "../support/stand_in_engine.rs"]
+#[allow(dead_code)] // other tests use the rest
+mod stand_in_engine;
 mod records;
 mod stub;
 mod views;

@@ -5,6 +5,9 @@
 #[path = "../support/kafka.rs"]
 #[allow(dead_code)] // other tests use the rest
 mod kafka;
+#[path = "../support/stand_in_engine.rs"]
+#[allow(dead_code)]
+mod stand_in_engine;
 mod answers;
 mod engine;
 mod killed;

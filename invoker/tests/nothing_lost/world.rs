@@ -1,6 +1,6 @@
 //! A daemon between a real broker and an embedded store, and what its controller and its operator see.
 
-use crate::engine::StandInEngine;
+use crate::engine::{StandInEngine, engine};
 use crate::kafka::Broker;
 use ffs_invoker::bus::kafka::{KafkaBus, KafkaSettings};
 use ffs_invoker::bus::{Bus, TopicSpec};
@@ -252,7 +252,7 @@ impl World {
         store: Arc<EmbeddedStore>,
     ) -> Result<Running, Error> {
         std::fs::create_dir_all(self.folder.join("state")).unwrap();
-        let engine = Arc::new(StandInEngine::new(&self.runs_file()));
+        let engine = Arc::new(engine(&self.runs_file()));
         let decide = scheduler::Settings {
             user_memory: settings.user_memory,
             ..scheduler::Settings::default()

@@ -1,133 +1,128 @@
-//! Stands in for Docker where a test needs containers that start at once, do not start, or do not answer.
-//! Each container is an action proxy on a free port: `/init` is answered well, `/run` with its arguments.
+//! Stands in for Docker where a test needs containers that start at once, do not start, or do not answer: each
+//! is a server on a free port inside the test. What they do is the test's business.
 
 use async_trait::async_trait;
-use axum::Json;
-use axum::extract::State;
-use axum::routing::post;
 use ffs_invoker::container::{
     Address, Container, ContainerEngine, ContainerId, ContainerSpec, Error, Exit, LogRequest, Logs,
     SharedMemory, SliceLimits,
 };
+use futures::future::BoxFuture;
 use proto::id::InstanceId;
 use proto::unit::Bytes;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// What is done to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Start,
+    Pause,
+    Resume,
+    Remove,
+    Logs,
+}
+
+/// What containers are like.
+#[async_trait]
+pub(crate) trait Containers: std::fmt::Debug + Send + Sync + 'static {
+    /// Whether the engine answers.
+    async fn ready(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Before a container starts; an error keeps it from it.
+    async fn asked(&self, _: &ContainerSpec) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Answers in container number `container`, until dropped.
+    fn serve(&self, container: usize, listener: TcpListener) -> BoxFuture<'static, ()>;
+
+    /// An error makes a pause fail, and nothing else.
+    fn done(&self, _: Deed, _: &ContainerId) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn logs(&self, _: &LogRequest) -> Logs {
+        Logs::default()
+    }
+}
+
 #[derive(Debug)]
-pub(crate) struct StandInEngine {
-    /// Whether the daemon behind the engine answers at all.
-    pub(crate) away: AtomicBool,
-    /// Whether it takes questions and never answers.
-    pub(crate) hangs: AtomicBool,
-    /// Whether it answers, and starts nothing.
-    pub(crate) full: AtomicBool,
-    /// Whether containers can be paused.
-    pub(crate) pauses: AtomicBool,
-    /// False: starting waits.
-    pub(crate) starts: watch::Sender<bool>,
-    /// Containers asked for so far.
-    pub(crate) asked: AtomicUsize,
-    /// Containers started so far.
+pub(crate) struct StandInEngine<C> {
+    containers: C,
+    /// Containers started so far. They are numbered from 1, and their numbers are their ids.
     pub(crate) started: AtomicUsize,
-    /// False: `/run` waits.
-    pub(crate) answers: watch::Sender<bool>,
-    containers: Mutex<BTreeMap<String, CancellationToken>>,
+    running: Mutex<HashMap<ContainerId, CancellationToken>>,
 }
 
-impl Default for StandInEngine {
-    fn default() -> Self {
+impl<C> Deref for StandInEngine<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.containers
+    }
+}
+
+impl<C> StandInEngine<C> {
+    pub(crate) fn new(containers: C) -> Self {
         Self {
-            away: AtomicBool::new(false),
-            hangs: AtomicBool::new(false),
-            full: AtomicBool::new(false),
-            pauses: AtomicBool::new(true),
-            starts: watch::Sender::new(true),
-            asked: AtomicUsize::new(0),
+            containers,
             started: AtomicUsize::new(0),
-            answers: watch::Sender::new(true),
-            containers: Mutex::default(),
+            running: Mutex::default(),
         }
+    }
+
+    /// Containers that run.
+    pub(crate) fn count(&self) -> usize {
+        self.running().len()
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<ContainerId, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl StandInEngine {
-    fn ended(&self, id: &ContainerId) -> CancellationToken {
-        let containers = self.containers.lock().unwrap();
-        containers.get(&id.0).cloned().unwrap_or_else(|| {
-            let ended = CancellationToken::new();
-            ended.cancel();
-            ended
-        })
+/// What Docker might say.
+pub(crate) fn fails(operation: &'static str, name: &str) -> Error {
+    Error::Failed {
+        operation,
+        name: name.to_owned(),
+        source: "no such file or directory: docker.sock".into(),
     }
-
-    fn fails(&self, operation: &'static str, name: &str) -> Error {
-        Error::Failed {
-            operation,
-            name: name.to_owned(),
-            source: "no such file or directory: docker.sock".into(),
-        }
-    }
-}
-
-async fn run(State(mut answers): State<watch::Receiver<bool>>, Json(body): Json<Value>) -> Json<Value> {
-    // The test may be over.
-    let _ = answers.wait_for(|answers| *answers).await;
-    Json(body["value"].clone())
 }
 
 #[async_trait]
-impl ContainerEngine for StandInEngine {
+impl<C: Containers> ContainerEngine for StandInEngine<C> {
     fn name(&self) -> &'static str {
         "stand-in"
     }
 
     async fn sweep(&self) -> Result<(), Error> {
-        let all = std::mem::take(&mut *self.containers.lock().unwrap());
-        all.values().for_each(CancellationToken::cancel);
+        self.running().drain().for_each(|(_, running)| running.cancel());
         Ok(())
     }
 
     async fn ready(&self) -> Result<(), Error> {
-        if self.hangs.load(Ordering::Relaxed) {
-            std::future::pending().await
-        }
-        match self.away.load(Ordering::Relaxed) {
-            true => Err(self.fails("asked for", "any")),
-            false => Ok(()),
-        }
+        self.containers.ready().await
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, Error> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        // The test may be over.
-        let _ = self.starts.subscribe().wait_for(|starts| *starts).await;
-        if self.away.load(Ordering::Relaxed) || self.full.load(Ordering::Relaxed) {
-            return Err(self.fails("started", &spec.name));
-        }
+        self.containers.asked(spec).await?;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let proxy = axum::Router::new()
-            .route("/init", post(|| async { Json(json!({ "ok": true })) }))
-            .route("/run", post(run))
-            .with_state(self.answers.subscribe());
-        let ended = CancellationToken::new();
-        let gone = ended.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = gone.cancelled() => {}
-                _ = axum::serve(listener, proxy) => {}
-            }
-        });
-        self.started.fetch_add(1, Ordering::Relaxed);
-        self.containers.lock().unwrap().insert(spec.name.clone(), ended);
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        let (id, running) = (ContainerId(number.to_string()), CancellationToken::new());
+        let server = self.containers.serve(number, listener);
+        tokio::spawn(running.clone().run_until_cancelled_owned(server));
+        self.running().insert(id.clone(), running);
+        let _ = self.containers.done(Deed::Start, &id);
         Ok(Container {
-            id: ContainerId(spec.name.clone()),
+            id,
             name: spec.name.clone(),
             address,
         })
@@ -138,30 +133,33 @@ impl ContainerEngine for StandInEngine {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), Error> {
-        if let Some(ended) = self.containers.lock().unwrap().remove(&id.0) {
-            ended.cancel();
+        let _ = self.containers.done(Deed::Remove, id);
+        if let Some(running) = self.running().remove(id) {
+            running.cancel();
         }
         Ok(())
     }
 
     async fn pause(&self, id: &ContainerId) -> Result<(), Error> {
-        match self.pauses.load(Ordering::Relaxed) {
-            true => Ok(()),
-            false => Err(self.fails("paused", &id.0)),
-        }
+        self.containers.done(Deed::Pause, id)
     }
 
-    async fn resume(&self, _: &ContainerId) -> Result<(), Error> {
+    async fn resume(&self, id: &ContainerId) -> Result<(), Error> {
+        let _ = self.containers.done(Deed::Resume, id);
         Ok(())
     }
 
     async fn ended(&self, id: &ContainerId) -> Exit {
-        StandInEngine::ended(self, id).cancelled().await;
+        let running = self.running().get(id).cloned();
+        if let Some(running) = running {
+            running.cancelled().await;
+        }
         Exit::default()
     }
 
-    async fn logs(&self, _: &ContainerId, _: LogRequest) -> Logs {
-        Logs::default()
+    async fn logs(&self, id: &ContainerId, request: LogRequest) -> Logs {
+        let _ = self.containers.done(Deed::Logs, id);
+        self.containers.logs(&request).await
     }
 
     fn lane_owner(&self, _: u32) -> Option<u32> {
@@ -173,10 +171,10 @@ impl ContainerEngine for StandInEngine {
     }
 
     async fn create_shared_memory(&self, _: &InstanceId, _: Bytes, _: u32) -> Result<SharedMemory, Error> {
-        Err(self.fails("given", "shared memory"))
+        unreachable!("there are no pipelines in these tests")
     }
 
     async fn remove_shared_memory(&self, _: &SharedMemory) -> Result<(), Error> {
-        Ok(())
+        unreachable!("there are no pipelines in these tests")
     }
 }
