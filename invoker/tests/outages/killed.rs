@@ -22,8 +22,17 @@ fn killed_at_any_instant_it_answers_everything_once_and_leaves_nothing() {
         let (sent, ()) = world
             .load(Duration::from_millis(30), async {
                 for _ in 0..rounds {
-                    // Between before its start has ended, and long after.
-                    tokio::time::sleep(Duration::from_millis(random.random_range(50..3000))).await;
+                    // While it starts, or while it works.
+                    if random.random_bool(0.5) {
+                        tokio::time::sleep(Duration::from_millis(random.random_range(50..1500))).await;
+                    } else {
+                        let (begun, before) = (Instant::now(), world.runs().len());
+                        while world.runs().len() == before {
+                            assert!(begun.elapsed() < PATIENCE, "it does not work: {}", world.log());
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
+                        tokio::time::sleep(Duration::from_millis(random.random_range(0..1000))).await;
+                    }
                     let world = Arc::clone(&world);
                     let again = tokio::task::spawn_blocking(move || {
                         let mut invoker = world.invoker.lock().unwrap();

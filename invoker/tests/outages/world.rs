@@ -225,7 +225,7 @@ impl World {
         ended_early
     }
 
-    fn runs(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn runs(&self) -> BTreeMap<String, usize> {
         let mut runs = BTreeMap::new();
         let text = std::fs::read_to_string(self.runs.path().join("runs")).unwrap_or_default();
         for line in text.lines() {
