@@ -5,7 +5,7 @@ use super::completer::Leaving;
 use super::outbox::OnItsWay;
 use super::{Completer, record, texts};
 use crate::activation::feed::Room;
-use crate::journal::{Debt, Debts};
+use crate::journal::{self, Debt, Debts};
 use proto::whisk::activation::{Activation, Response, Status};
 use proto::whisk::activation_message::ActivationMessage;
 use std::sync::Arc;
@@ -186,6 +186,10 @@ impl Call {
 async fn deliver(completer: &Completer, message: &ActivationMessage, debts: Debts, result: Option<OnItsWay>) {
     let id = message.activation_id;
     if let Err(error) = completer.journal.answer(id, &debts).await {
+        // A second one would be sent, too.
+        if matches!(error, journal::Error::NotUnderWay { .. }) {
+            return error!(transid = %message.transid, error = &error as &dyn std::error::Error, "the answer is not sent");
+        }
         error!(transid = %message.transid, activation = %id, error = &error as &dyn std::error::Error, "the answer is not written down");
     }
     completer.outbox.deliver(id, debts, result);

@@ -48,6 +48,8 @@ pub enum Error {
     },
     #[error("the journal in {} has {bytes} bytes of unpaid debts, which is as much as it may hold", path.display())]
     Full { path: PathBuf, bytes: u64 },
+    #[error("activation {id} is not under way: it was never accepted, or is answered")]
+    NotUnderWay { id: ActivationId },
 }
 
 /// One message to be accepted.
@@ -201,33 +203,38 @@ impl Journal {
     /// Writes down that user code may run from now on.
     ///
     /// # Errors
-    /// It must not run then.
+    /// It must not run then. `NotUnderWay`, here and below, if it was never accepted or is answered.
     pub async fn start(&self, id: ActivationId) -> Result<(), Error> {
-        let written = self.shared.lock().append(&[Entry::Started { id }]);
-        self.settled(written).await
+        let written = self.go_on(id, Entry::Started { id })?;
+        self.settled(Ok(written)).await
     }
 
     /// Writes down the result that is about to be sent.
     pub async fn end(&self, id: ActivationId, debts: &Debts) -> Result<(), Error> {
-        let written = self.shared.lock().append(&[Entry::Ended { id, debts }]);
-        self.settled(written).await
+        let written = self.go_on(id, Entry::Ended { id, debts })?;
+        self.settled(Ok(written)).await
     }
 
     /// Writes down all that is owed; only its delivery is left.
     pub async fn answer(&self, id: ActivationId, debts: &Debts) -> Result<(), Error> {
-        let written = self.answer_now(id, debts);
-        self.settled(written).await
+        let written = self.go_on(id, Entry::Answered { id, debts })?;
+        self.settled(Ok(written)).await
     }
 
     /// [`Self::answer`] without waiting for the disk, whatever the settings say.
     pub fn answer_unsynced(&self, id: ActivationId, debts: &Debts) -> Result<(), Error> {
-        self.answer_now(id, debts)
-            .map(drop)
-            .map_err(|source| self.failed(source))
+        self.go_on(id, Entry::Answered { id, debts }).map(drop)
     }
 
-    fn answer_now(&self, id: ActivationId, debts: &Debts) -> io::Result<u64> {
-        self.shared.lock().append(&[Entry::Answered { id, debts }])
+    /// The next step of an activation that is accepted and not answered: there is no second answer, and no end
+    /// after one.
+    fn go_on(&self, id: ActivationId, step: Entry<'_>) -> Result<u64, Error> {
+        let mut log = self.shared.lock();
+        let under_way = log.live().get(&id).is_some_and(|live| live.answered.is_none());
+        if !under_way {
+            return Err(Error::NotUnderWay { id });
+        }
+        log.append(&[step]).map_err(|source| self.failed(source))
     }
 
     /// Takes note that these debts are paid. It is in the file a little later: what is killed before pays

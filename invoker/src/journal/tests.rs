@@ -238,6 +238,37 @@ fn deeds() -> impl Strategy<Value = Vec<(u128, Deed)>> {
     proptest::collection::vec((0..5_u128, deed), 1..40)
 }
 
+/// S-11, O-01: what is answered is not answered again, and nothing comes after; nor before it is accepted.
+#[tokio::test]
+async fn an_activation_is_answered_once_and_ends_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    let all = debts(&[Part::Slot, Part::Record], 20);
+    let refused = |outcome: Result<(), Error>, n| {
+        let error = outcome.unwrap_err();
+        assert!(
+            matches!(error, Error::NotUnderWay { id: of } if of == id(n)),
+            "{error}"
+        );
+    };
+    refused(journal.answer(id(1), &all).await, 1);
+    refused(journal.start(id(1)).await, 1);
+    journal.accept(&[arrival(1, b"message")]).await.unwrap();
+    journal.start(id(1)).await.unwrap();
+    journal.answer(id(1), &all).await.unwrap();
+    for paid in [false, true] {
+        if paid {
+            journal.delivered(id(1), all.parts());
+        }
+        refused(journal.answer(id(1), &all).await, 1);
+        refused(journal.answer_unsynced(id(1), &all), 1);
+        refused(journal.end(id(1), &debts(&[Part::Result], 10)).await, 1);
+        refused(journal.start(id(1)).await, 1);
+    }
+    drop(journal);
+    assert_eq!(open(folder.path()).unfinished().unwrap(), Unfinished::default());
+}
+
 /// Where each activation stands: nothing, waiting, running, ended, owing.
 type Standing = BTreeMap<ActivationId, String>;
 
