@@ -95,6 +95,16 @@ const LABELS: &[(&str, Allowed)] = &[
     ("big-result-truncated", SIZE),
     ("direct-payload-cut", SIZE),
     ("env-provide-api-key", SIZE),
+    ("conductor.component1", SIZE),
+    ("conductor.component2", SIZE),
+    ("conductor.component3", SIZE),
+    ("conductor.component4", SIZE),
+    ("conductor.component5", SIZE),
+    ("sequence-error.component1", SIZE),
+    ("sequence-error.component2", TEXTS),
+    ("resume-after-pause", SIZE),
+    ("web-get", SIZE),
+    ("web-post-json", SIZE),
 ];
 
 /// K-50, M-20, M-21, M-22, M-23, M-24, M-25, M-26, M-27, M-2A: what the messages ask for is done
