@@ -1,12 +1,12 @@
 //! The end that reads: receive a frame, look at it in place, release it.
 
 use crate::delivery::Frame;
-use crate::error::{Error, Fault, Side};
+use crate::error::{Error, Side};
 use crate::header::{CONSUMER_CLOSED, PRODUCER_CLOSED};
 use crate::name::Name;
 use crate::ring::{End, Handle, Segment};
 use crate::spin::{Spin, Spinner};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 #[cfg(not(loom))]
 use std::time::Duration;
 use std::time::Instant;
@@ -17,8 +17,6 @@ pub struct Consumer {
     spinner: Spinner,
     /// Number of the next frame.
     next: u64,
-    /// The head as it was when we last looked: it only grows.
-    head: u64,
 }
 
 impl Consumer {
@@ -89,7 +87,6 @@ impl Consumer {
             end: End::new(segment, name, Side::Consumer),
             spinner: Spinner::new(),
             next: 0,
-            head: 0,
         }
     }
 
@@ -104,9 +101,7 @@ impl Consumer {
                 return Ok(frame);
             }
             let (end, next) = (&self.end, self.next);
-            end.wait(&mut self.spinner, until, "a frame", || {
-                end.header().head.0.load(Ordering::Relaxed) != next || end.state() != 0
-            })?;
+            end.wait(&mut self.spinner, until, "a frame", || end.awaits_nothing(next))?;
         }
     }
 
@@ -115,18 +110,19 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`], but for the deadline.
     pub fn try_recv(&mut self) -> Result<Option<Frame>, Error> {
-        let state = self.end.state(); // before `head`: a closed ring's head is final
+        let state = self.end.state(); // before the turn: of a closed ring's last frames none is missed
         self.end.check(state, CONSUMER_CLOSED)?;
-        if self.next == self.head {
-            self.look()?;
-        }
-        while self.next != self.head {
+        while self
+            .end
+            .published(self.next)
+            .map_err(|fault| self.end.corrupt(fault))?
+        {
             let sequence = self.next;
             let frame = Frame::read(&self.end, sequence).map_err(|fault| self.end.corrupt(fault))?;
             self.next += 1;
             match frame {
                 Some(frame) => return Ok(Some(frame)),
-                None => self.end.finish(sequence), // given up by the producer
+                None => self.end.release(sequence), // given up by the producer
             }
         }
         self.end.check(state, PRODUCER_CLOSED)?;
@@ -135,7 +131,7 @@ impl Consumer {
 
     /// Whether [`Consumer::recv`] would return at once, with a frame or with the ring's end.
     pub fn ready(&self) -> bool {
-        self.end.header().head.0.load(Ordering::Relaxed) != self.next || self.end.state() != 0
+        self.end.awaits_nothing(self.next)
     }
 
     /// How this end waits for frames.
@@ -158,23 +154,6 @@ impl Consumer {
         Handle {
             end: self.end.clone(),
         }
-    }
-
-    fn look(&mut self) -> Result<(), Error> {
-        // Acquire: pairs with the Release in `End::finish_in` of the producer; the frames are written.
-        let head = self.end.header().head.0.load(Ordering::Acquire);
-        // A slot that was not given back is not delivered again: its frame is still in someone's hands.
-        let end = self.end.edge.load(Ordering::Relaxed) + u64::from(self.slots());
-        if head < self.head || head > end {
-            let expected = "between its last value and tail + slots";
-            return Err(self.end.corrupt(Fault {
-                field: "head",
-                found: head,
-                expected,
-            }));
-        }
-        self.head = head;
-        Ok(())
     }
 }
 

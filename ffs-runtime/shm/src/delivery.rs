@@ -1,7 +1,7 @@
 //! A frame in the reader's hands: looked at or changed in place, released when it is dropped.
 
 use crate::error::Fault;
-use crate::frame::{self, DATA_AT, Kind, Placed, RawFrame, RawTensor};
+use crate::frame::{self, DATA_AT, DESCRIPTORS_AT, FRAME_AT, Kind, Placed, RawFrame, RawTensor};
 use crate::ring::End;
 use crate::sync::Arc;
 use crate::tensor::TensorLayout;
@@ -26,23 +26,25 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Copies header and descriptors, then checks the copies. `None`: the producer gave the slot up.
+    /// Copies a published frame's header and descriptors, then checks the copies. `None`: the producer gave the slot up.
     pub(crate) fn read(end: &Arc<End>, sequence: u64) -> Result<Option<Self>, Fault> {
         end.segment.reads(sequence);
+        // Asked for together: one after the other, each would be a wait for the other processor's cache.
+        end.segment.prefetch(sequence, DESCRIPTORS_AT);
+        end.segment.prefetch(sequence, DATA_AT as usize);
         let slot = end.segment.slot(sequence);
         let slot_bytes = end.segment.geometry().slot_bytes;
         // SAFETY: the slot is mapped, aligned and at least DATA_AT bytes long; any bytes make a valid RawFrame.
         // Volatile: this is the one time it is read, whatever the other process does meanwhile.
-        let raw = unsafe { slot.cast::<RawFrame>().read_volatile() };
-        let Some(kind) = frame::check(&raw, sequence)? else {
+        let raw = unsafe { slot.add(FRAME_AT).cast::<RawFrame>().read_volatile() };
+        let Some(kind) = frame::check(&raw)? else {
             return Ok(None);
         };
         let mut tensors = Vec::with_capacity(raw.tensors.into());
         let mut filled = DATA_AT;
         for index in 0..usize::from(raw.tensors) {
             // SAFETY: as above; `frame::check` has seen that there are at most MAX_TENSORS.
-            let raw =
-                unsafe { RawTensor::read(slot.add(size_of::<RawFrame>()).cast::<RawTensor>().add(index)) };
+            let raw = unsafe { RawTensor::read(slot.add(DESCRIPTORS_AT).cast::<RawTensor>().add(index)) };
             let placed = Placed::from_raw(&raw, filled, slot_bytes)?;
             filled = placed.end();
             tensors.push(placed);
@@ -148,7 +150,7 @@ impl Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        self.end.finish(self.sequence);
+        self.end.release(self.sequence);
     }
 }
 

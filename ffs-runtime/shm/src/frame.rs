@@ -12,7 +12,11 @@ pub const ALIGN: u64 = 64;
 /// Most tensors of a frame.
 pub const MAX_TENSORS: usize = 16;
 /// Where in a slot the first tensor may begin; before it stand the header and all 16 descriptors.
-pub(crate) const DATA_AT: u64 = (size_of::<RawFrame>() + MAX_TENSORS * size_of::<RawTensor>()) as u64;
+pub(crate) const DATA_AT: u64 = (DESCRIPTORS_AT + MAX_TENSORS * size_of::<RawTensor>()) as u64;
+/// Where in a slot the header begins; before it stands the turn, which says whether the frame is published.
+pub(crate) const FRAME_AT: usize = size_of::<u64>();
+/// Where in a slot the descriptors begin.
+pub(crate) const DESCRIPTORS_AT: usize = FRAME_AT + size_of::<RawFrame>();
 
 /// What a frame is about; the numbers are part of the ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,12 +40,10 @@ impl Kind {
     }
 }
 
-/// Header of a frame, byte for byte.
+/// Header of a frame behind the slot's turn, byte for byte.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawFrame {
-    /// Which frame of the ring this is, counted from 0.
-    pub(crate) sequence: u64,
     pub(crate) kind: u16,
     pub(crate) tensors: u16,
     pub(crate) flags: u32,
@@ -57,9 +59,8 @@ pub(crate) struct RawFrame {
 
 impl RawFrame {
     /// Marks a slot that was reserved and then given up: the reader passes over it.
-    pub(crate) fn void(sequence: u64) -> Self {
+    pub(crate) fn void() -> Self {
         Self {
-            sequence,
             kind: VOID,
             tensors: 0,
             flags: 0,
@@ -143,16 +144,15 @@ impl RawTensor {
 
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(RawFrame, sequence) == 0);
-    assert!(offset_of!(RawFrame, kind) == 8);
-    assert!(offset_of!(RawFrame, tensors) == 10);
-    assert!(offset_of!(RawFrame, flags) == 12);
-    assert!(offset_of!(RawFrame, request) == 16);
-    assert!(offset_of!(RawFrame, deadline_ms) == 32);
-    assert!(offset_of!(RawFrame, json_at) == 40);
-    assert!(offset_of!(RawFrame, json_bytes) == 48);
-    assert!(offset_of!(RawFrame, sent_ns) == 56);
-    assert!(size_of::<RawFrame>() == 64);
+    assert!(offset_of!(RawFrame, kind) == 0);
+    assert!(offset_of!(RawFrame, tensors) == 2);
+    assert!(offset_of!(RawFrame, flags) == 4);
+    assert!(offset_of!(RawFrame, request) == 8);
+    assert!(offset_of!(RawFrame, deadline_ms) == 24);
+    assert!(offset_of!(RawFrame, json_at) == 32);
+    assert!(offset_of!(RawFrame, json_bytes) == 40);
+    assert!(offset_of!(RawFrame, sent_ns) == 48);
+    assert!(FRAME_AT == 8 && DESCRIPTORS_AT == 64);
     assert!(offset_of!(RawTensor, head) == 0);
     assert!(offset_of!(RawTensorHead, dtype) == 0);
     assert!(offset_of!(RawTensorHead, ndim) == 2);
@@ -264,14 +264,7 @@ impl Placed {
 }
 
 /// Checks a copied frame header, all but its tensors. `None`: the slot was given up.
-pub(crate) fn check(raw: &RawFrame, sequence: u64) -> Result<Option<Kind>, Fault> {
-    if raw.sequence != sequence {
-        return Err(Fault {
-            field: "frame.sequence",
-            found: raw.sequence,
-            expected: "the number of frames before it",
-        });
-    }
+pub(crate) fn check(raw: &RawFrame) -> Result<Option<Kind>, Fault> {
     if usize::from(raw.tensors) > MAX_TENSORS {
         return Err(Fault {
             field: "frame.tensors",

@@ -11,7 +11,7 @@ use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// First bytes of every ring, read as a little-endian number.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"FFSRING\0");
 /// Version of the layout that this crate reads and writes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// Bytes before the first slot.
 pub(crate) const HEADER_BYTES: u64 = 4096;
 /// Most slots of a ring.
@@ -34,8 +34,6 @@ pub(crate) struct Lines<T>(pub(crate) T);
 #[repr(C)]
 pub(crate) struct Header {
     fixed: Lines<Fixed>,
-    /// Frames published so far. Producer.
-    pub(crate) head: Lines<AtomicU64>,
     /// Frames whose slots were given back so far. Consumer.
     pub(crate) tail: Lines<AtomicU64>,
     /// Where the consumer sleeps until there is a frame. Both.
@@ -88,14 +86,13 @@ const _: () = {
     assert!(offset_of!(Fixed, slots) == 48);
     assert!(offset_of!(Fixed, consumers) == 52);
     assert!(offset_of!(Fixed, epoch) == 56);
-    assert!(offset_of!(Header, head) == 128);
-    assert!(offset_of!(Header, tail) == 256);
-    assert!(offset_of!(Header, frames) == 384);
-    assert!(offset_of!(Header, room) == 512);
-    assert!(offset_of!(Header, state) == 640);
-    assert!(offset_of!(Header, note) == 768);
+    assert!(offset_of!(Header, tail) == 128);
+    assert!(offset_of!(Header, frames) == 256);
+    assert!(offset_of!(Header, room) == 384);
+    assert!(offset_of!(Header, state) == 512);
+    assert!(offset_of!(Header, note) == 640);
     assert!(offset_of!(Note, text) == 16);
-    assert!(size_of::<Header>() == 1024 && size_of::<Header>() as u64 <= HEADER_BYTES);
+    assert!(size_of::<Header>() == 896 && size_of::<Header>() as u64 <= HEADER_BYTES);
 };
 
 /// The fixed numbers of a ring, checked.
@@ -210,7 +207,7 @@ impl Header {
             return Err(Fault {
                 field: "abi",
                 found: abi.into(),
-                expected: "1, the version of both ends",
+                expected: "2, the version of both ends",
             });
         }
         let features = fixed.features.load(Ordering::Relaxed);
@@ -303,7 +300,6 @@ impl Header {
                 consumers: zero32(),
                 epoch: zero64(),
             }),
-            head: Lines(zero64()),
             tail: Lines(zero64()),
             frames: Bell::new(),
             room: Bell::new(),

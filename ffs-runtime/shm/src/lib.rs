@@ -10,7 +10,7 @@
 //! mode and uid), whether the process at the other end still lives (the control socket; a lane that learns of a death
 //! poisons its rings), and what JSON and flags mean.
 //!
-//! # The bytes, ABI version 1
+//! # The bytes, ABI version 2
 //!
 //! Numbers are those of the machine (little-endian on all we run on). What is not named is zero and reserved.
 //!
@@ -25,7 +25,7 @@
 //!
 //!  control block                                                      written by
 //!     0  u64  magic          "FFSRING\0"                              producer, before the ring has its name
-//!     8  u32  abi            1                                        producer, before
+//!     8  u32  abi            2                                        producer, before
 //!    12  u32  features       0; a bit that a reader does not know means it must not read
 //!    16  u64  header_bytes   where slot 0 begins: 4096                producer, before
 //!    24  u64  bytes          size of the file                         producer, before
@@ -34,18 +34,17 @@
 //!    48  u32  slots          1 to 65536                               producer, before
 //!    52  u32  consumers      0, then 1 (compare and swap)             consumer, when it opens
 //!    56  u64  epoch          of the assignment                        producer, before
-//!   128  u64  head           frames published                         producer, Release
-//!   256  u64  tail           slots given back                         consumer, Release
-//!   384  u32  frames         1 while the consumer sleeps, else 0      both; futex
-//!   512  u32  room           1 while the producer sleeps, else 0      both; futex
-//!   640  u32  state          bit 0: closed by the producer, bit 1: by the consumer, bit 2: poisoned    both, fetch_or
-//!   768  u32  claimed        0, then 1 (compare and swap)             whoever poisons first
-//!   772  u32  reason         1 peer died, 2 stopped, 3 corrupt, 4 failed
-//!   776  u32  text_bytes     0 to 240; note and text are complete before `state` says poisoned
-//!   784  u8[240] text        UTF-8
+//!   128  u64  tail           slots given back                         consumer, Release
+//!   256  u32  frames         1 while the consumer sleeps, else 0      both; futex
+//!   384  u32  room           1 while the producer sleeps, else 0      both; futex
+//!   512  u32  state          bit 0: closed by the producer, bit 1: by the consumer, bit 2: poisoned    both, fetch_or
+//!   640  u32  claimed        0, then 1 (compare and swap)             whoever poisons first
+//!   644  u32  reason         1 peer died, 2 stopped, 3 corrupt, 4 failed
+//!   648  u32  text_bytes     0 to 240; note and text are complete before `state` says poisoned
+//!   656  u8[240] text        UTF-8
 //!
 //!  slot
-//!     0  u64  sequence       number of the frame, from 0
+//!     0  u64  turn           0, then the number of its frame, counted from 1; stored last, Release
 //!     8  u16  kind           0 void (pass over it), 1 tensors, 2 JSON, 3 error, 4 control
 //!    10  u16  tensors        0 to 16
 //!    12  u32  flags          the two ends' own
@@ -64,8 +63,22 @@
 //!  2496  the tensors, then the JSON
 //! ```
 //!
+//! # The steps
+//! For whoever takes an end in another language; `include/ffs_ring.h` has these bytes, `tests/c/reader.c` these steps.
+//! - The **consumer** maps the file, checks a copy of what is fixed, and changes `consumers` from 0 to 1. Frame n is there
+//!   when the `turn` of slot n mod slots is n + 1 (Acquire); before that it is n + 1 − slots, or 0 in the first round. It
+//!   reads the slot, gives it back by storing n + 1 to `tail` (Release) when all slots before are given back too, and
+//!   rings `room`. To end in good order it sets bit 1 of `state` and wakes both bells.
+//! - The **producer** may write frame n when `tail` (Acquire) is above n − slots. It writes all but the turn, stores the
+//!   turn (Release) and rings `frames`. To end in good order it sets bit 0 of `state` and wakes both bells.
+//! - **To sleep** at a bell: swap 1 in, full fence, look once more at turn or tail and at `state`, futex wait for 1, swap
+//!   0 in, look again. **To ring** it: full fence; if it holds 1, swap 0 in and futex wake. The futexes are shared ones.
+//! - `state` is looked at before the turn: what was published before the ring was closed is still read, what was published
+//!   before it was poisoned is not.
+//!
 //! # Invariants
-//! 1. `tail ≤ head ≤ tail + slots`. Between `tail` and `head` slots are the consumer's, elsewhere the producer's.
+//! 1. Frame n + slots is written after `tail` has passed frame n. A slot is the consumer's from its turn to `tail`, and
+//!    the producer's otherwise.
 //! 2. What the other process wrote is copied, then checked, then used; what fails is an [`Error::Corrupt`] and the
 //!    ring is poisoned. Only tensors are used where they lie, and all bytes are valid in them.
 //! 3. What this process has checked or decided (geometry, its own index, its verdict) it keeps for itself.

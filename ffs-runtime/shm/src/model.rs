@@ -3,7 +3,7 @@
 
 use crate::error::Fault;
 use crate::header::{Geometry, Header};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicU64};
 use loom::cell::UnsafeCell;
 use std::ptr::NonNull;
 
@@ -15,6 +15,7 @@ struct Memory {
     geometry: Geometry,
     /// Raw, since both ends hold pointers into it. The words keep the alignment.
     slots: Box<[std::cell::UnsafeCell<u128>]>,
+    turns: Box<[AtomicU64]>,
     witnesses: Box<[UnsafeCell<()>]>,
 }
 
@@ -33,6 +34,7 @@ pub(crate) fn create(slots: u32, slot_bytes: u64) -> Result<(Segment, Segment), 
         header,
         geometry,
         slots: (0..words).map(|_| std::cell::UnsafeCell::new(0)).collect(),
+        turns: (0..slots).map(|_| AtomicU64::new(0)).collect(),
         witnesses: (0..slots).map(|_| UnsafeCell::new(())).collect(),
     });
     Ok((Segment(memory.clone()), Segment(memory)))
@@ -52,6 +54,12 @@ impl Segment {
         let at = (index * self.0.geometry.slot_stride / 16) as usize;
         NonNull::from(&self.0.slots[at..]).cast()
     }
+
+    pub(crate) fn turn(&self, sequence: u64) -> &AtomicU64 {
+        &self.0.turns[(sequence % u64::from(self.0.geometry.slots)) as usize]
+    }
+
+    pub(crate) fn prefetch(&self, _sequence: u64, _at: usize) {}
 
     pub(crate) fn writes(&self, sequence: u64) {
         self.witness(sequence).with_mut(|_| ());

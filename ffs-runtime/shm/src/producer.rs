@@ -168,12 +168,12 @@ impl Producer {
         if self.next - self.tail < slots {
             return Ok(true);
         }
-        // Acquire: pairs with the Release in `End::finish` of the consumer; it has read what stood in the slot.
+        // Acquire: pairs with the Release in `End::release` of the consumer; it has read what stood in the slot.
         let tail = self.end.header().tail.0.load(Ordering::Acquire);
         // Nothing beyond what was published can have been read: it may still be reserved.
         let published = self.end.edge.load(Ordering::Relaxed);
         if tail < self.tail || tail > published {
-            let expected = "between its last value and head";
+            let expected = "between its last value and the frames published";
             return Err(self.end.corrupt(Fault {
                 field: "tail",
                 found: tail,

@@ -1,7 +1,7 @@
 //! A slot on its way to be a frame: filled in place, then committed or given up.
 
 use crate::error::{Error, LayoutError};
-use crate::frame::{DATA_AT, Kind, MAX_TENSORS, Placed, RawFrame, RawTensor};
+use crate::frame::{DATA_AT, DESCRIPTORS_AT, FRAME_AT, Kind, MAX_TENSORS, Placed, RawFrame, RawTensor};
 use crate::layout::FrameLayout;
 use crate::ring::End;
 use crate::sync::Arc;
@@ -116,7 +116,6 @@ impl FrameMut {
     /// [`Error::Closed`], [`Error::Poisoned`]; the frame is then not sent.
     pub fn commit(mut self) -> Result<(), Error> {
         self.write(&RawFrame {
-            sequence: self.sequence,
             kind: self.kind as u16,
             tensors: self.tensors.len() as u16,
             flags: self.flags,
@@ -137,8 +136,8 @@ impl FrameMut {
         // SAFETY: the slot is ours until it is published, 64-byte aligned, and at least DATA_AT bytes long, which
         // holds the header and MAX_TENSORS descriptors. The JSON was checked against the room behind `filled`.
         unsafe {
-            slot.cast::<RawFrame>().write(*raw);
-            let descriptors = slot.add(size_of::<RawFrame>()).cast::<RawTensor>();
+            slot.add(FRAME_AT).cast::<RawFrame>().write(*raw);
+            let descriptors = slot.add(DESCRIPTORS_AT).cast::<RawTensor>();
             for (index, placed) in self.tensors.iter().enumerate() {
                 placed.to_raw().write(descriptors.add(index));
             }
@@ -151,8 +150,8 @@ impl FrameMut {
 impl Drop for FrameMut {
     fn drop(&mut self) {
         if !self.committed {
-            self.write(&RawFrame::void(self.sequence));
-            self.end.finish(self.sequence);
+            self.write(&RawFrame::void());
+            self.end.give_up(self.sequence);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! One end of a ring, as one process holds it: what both ends do alike.
 //!
 //! ```text
-//!               tail          consumer's next       head            producer's next
+//!               tail          consumer's next    published without a gap     producer's next
 //!     free ───────┬─ with the reader ─┬─ published ───┬─ with the writer ─┬─── free
 //! ```
-//! A slot belongs to the producer from `tail + slots` back to `head`, and to the consumer between `tail` and `head`.
-//! `head` is stored by the producer alone (Release) after the frame is written; the consumer loads it (Acquire) before
-//! it reads. `tail` is stored by the consumer alone (Release) after it has read; the producer loads it (Acquire) before
-//! it writes again. Both ends may hold several slots and finish them in any order and on any thread of their process:
-//! a [`Window`] counts them and moves the index over those that are done without a gap.
+//! A slot belongs to the producer until it stores the slot's turn (Release), after the frame is written; the consumer
+//! loads the turn of the slot it waits for (Acquire) before it reads. The turn stands on one cache line with the frame's
+//! header, so what says that there is a frame brings most of it along. `tail` is stored by the consumer alone (Release)
+//! after it has read; the producer loads it (Acquire) before it writes again. Both ends may hold several slots and
+//! finish them in any order and on any thread of their process: a [`Window`] counts them and moves an edge over those
+//! that are done without a gap.
 
 use crate::error::{Error, Fault, Poison, Reason, Side};
 use crate::futex::Bell;
@@ -29,8 +30,8 @@ pub(crate) struct End {
     pub(crate) name: Name,
     pub(crate) side: Side,
     window: Mutex<Window>,
-    /// What our index in shared memory says, where the other process cannot change it. Stored under the window's lock
-    /// and before the index: who has seen what the other end made of the index, sees this too.
+    /// Where the window begins, where the other process cannot change it. Stored under the window's lock and before the
+    /// turn or the tail: who has seen what the other end made of those, sees this too.
     pub(crate) edge: AtomicU64,
     /// Our own copy of what we did to `state`: the other process cannot take it back.
     verdict: AtomicU32,
@@ -136,20 +137,16 @@ impl End {
         Ok(())
     }
 
-    /// Gives slot `sequence` to the other end, and with it those behind it that waited for it.
-    pub(crate) fn finish(&self, sequence: u64) {
+    /// Gives the slot of a frame that was read back to the producer, and with it those behind it that waited for it.
+    pub(crate) fn release(&self, sequence: u64) {
         let mut window = lock(&self.window);
-        self.finish_in(&mut window, sequence);
-        drop(window);
-        self.other_bell().ring();
-    }
-
-    fn finish_in(&self, window: &mut Window, sequence: u64) {
         if let Some(edge) = window.finish(sequence) {
             self.edge.store(edge, Ordering::Relaxed);
-            // Release: pairs with the Acquire of the other end; what we did to the slot is done.
-            self.own_index().store(edge, Ordering::Release);
+            // Release: pairs with the Acquire in `Producer::room`; what we did to the slot is done.
+            self.header().tail.0.store(edge, Ordering::Release);
         }
+        drop(window);
+        self.header().room.ring();
     }
 
     /// Publishes frame `sequence`, unless the ring has ended. The window's lock stands between this and a close, so
@@ -157,10 +154,54 @@ impl End {
     pub(crate) fn publish(&self, sequence: u64) -> Result<(), Error> {
         let mut window = lock(&self.window);
         self.check(self.state(), PRODUCER_CLOSED | CONSUMER_CLOSED)?;
-        self.finish_in(&mut window, sequence);
+        self.turn_over(&mut window, sequence);
         drop(window);
-        self.other_bell().ring();
+        self.header().frames.ring();
         Ok(())
+    }
+
+    /// Hands on a slot in which there is no frame.
+    pub(crate) fn give_up(&self, sequence: u64) {
+        self.turn_over(&mut lock(&self.window), sequence);
+        self.header().frames.ring();
+    }
+
+    fn turn_over(&self, window: &mut Window, sequence: u64) {
+        if let Some(edge) = window.finish(sequence) {
+            self.edge.store(edge, Ordering::Relaxed);
+        }
+        // Release: pairs with the Acquire in `End::published`; the frame is written.
+        let turn = self.segment.turn(sequence);
+        turn.store(published_turn(sequence), Ordering::Release);
+    }
+
+    /// Whether frame `sequence` is published, for the consumer.
+    pub(crate) fn published(&self, sequence: u64) -> Result<bool, Fault> {
+        // Acquire: pairs with the Release in `End::turn_over`; the frame is written.
+        let turn = self.segment.turn(sequence).load(Ordering::Acquire);
+        if turn == self.stale_turn(sequence) {
+            return Ok(false);
+        }
+        // A slot that was not given back is not delivered again: its frame is still in someone's hands.
+        let end = self.edge.load(Ordering::Relaxed) + u64::from(self.segment.geometry().slots);
+        if turn != published_turn(sequence) || sequence >= end {
+            return Err(Fault {
+                field: "turn",
+                found: turn,
+                expected: "that of the slot's last frame or of its next",
+            });
+        }
+        Ok(true)
+    }
+
+    /// Whether there is something to find in the slot of frame `sequence`, or the ring has ended.
+    pub(crate) fn awaits_nothing(&self, sequence: u64) -> bool {
+        self.segment.turn(sequence).load(Ordering::Relaxed) != self.stale_turn(sequence) || self.state() != 0
+    }
+
+    /// What the turn of frame `sequence` is until it is published: that of the frame before it in the slot, or 0.
+    fn stale_turn(&self, sequence: u64) -> u64 {
+        published_turn(sequence).saturating_sub(self.segment.geometry().slots.into())
     }
 
     /// Ends the ring in good order.
@@ -206,26 +247,16 @@ impl End {
         self.header().room.ring_all();
     }
 
-    fn own_index(&self) -> &AtomicU64 {
-        match self.side {
-            Side::Producer => &self.header().head.0,
-            Side::Consumer => &self.header().tail.0,
-        }
-    }
-
     fn own_bell(&self) -> &Bell {
         match self.side {
             Side::Producer => &self.header().room,
             Side::Consumer => &self.header().frames,
         }
     }
+}
 
-    fn other_bell(&self) -> &Bell {
-        match self.side {
-            Side::Producer => &self.header().frames,
-            Side::Consumer => &self.header().room,
-        }
-    }
+fn published_turn(sequence: u64) -> u64 {
+    sequence + 1
 }
 
 /// A hold on a ring by which any thread of this process can end it while another waits in it.

@@ -6,6 +6,7 @@
 use crate::error::{Error, Fault};
 use crate::header::{Geometry, HEADER_BYTES, Header};
 use crate::name::Name;
+use crate::sync::AtomicU64;
 use nix::errno::Errno;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 use std::fs::{self, File};
@@ -182,6 +183,26 @@ impl Segment {
         let at = self.geometry.slots_at + index * self.geometry.slot_stride;
         // SAFETY: `Geometry::check` has seen that all slots lie inside the mapping, whose size is below isize::MAX.
         unsafe { self.base.add(at as usize) }
+    }
+
+    /// The turn of the slot that frame number `sequence` uses: its first word, on a cache line with the frame's header.
+    pub(crate) fn turn(&self, sequence: u64) -> &AtomicU64 {
+        // SAFETY: a slot is mapped for as long as `self`, aligned to 64 bytes and longer than a word; its first word
+        // is used as an atomic only.
+        unsafe { self.slot(sequence).cast().as_ref() }
+    }
+
+    /// Asks for the cache lines of `slot` at `at`, if the processor can be asked.
+    #[inline]
+    pub(crate) fn prefetch(&self, sequence: u64, at: usize) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint; it touches no memory as far as the language is concerned.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.slot(sequence).as_ptr().wrapping_add(at).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (sequence, at);
     }
 
     /// Tells the model that the slot is written; in real memory nothing needs to be told.

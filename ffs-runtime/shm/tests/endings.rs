@@ -16,9 +16,9 @@ const SPEC: RingSpec = RingSpec {
 };
 
 /// Where in the file the consumer says that it sleeps.
-const FRAMES: u64 = 384;
+const FRAMES: u64 = 256;
 /// Where in the file the producer says so.
-const ROOM: u64 = 512;
+const ROOM: u64 = 384;
 
 /// Runs `wait` on a thread of its own until it sleeps, ends the ring, and gives what `wait` returned.
 fn woken_by<T: Send>(

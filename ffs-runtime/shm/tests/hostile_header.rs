@@ -20,7 +20,7 @@ const SPEC: RingSpec = RingSpec {
 };
 const FILE: u64 = 4096 + 4 * 8192;
 /// Where the parts lie that mean something.
-const PLACES: [Range<u64>; 5] = [0..64, 128..136, 256..264, 384..1040, 4096..4096 + 2496];
+const PLACES: [Range<u64>; 5] = [0..64, 128..136, 256..260, 384..912, 4096..4096 + 2496];
 
 /// One thing that the other process writes.
 #[derive(Clone, Debug)]
@@ -213,19 +213,18 @@ fn a_peer_that_never_stops_writing_cannot_keep_a_reader_beyond_its_deadline() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Every slot is given up, and the head runs ahead of the reader: there is always something, never a frame.
+            // Every slot is given up as soon as the reader has passed over the one before: there is always something,
+            // never a frame.
             for number in 0_u64.. {
                 if stop.load(std::sync::atomic::Ordering::Relaxed) {
                     return;
                 }
                 let slot = 4096 + number % 4 * 8192;
-                file.write_all_at(&[number.to_le_bytes(), [0; 8]].concat(), slot)
-                    .unwrap();
-                file.write_all_at(&(number + 1).to_le_bytes(), 128).unwrap();
-                file.write_all_at(&[0; 4], 384).unwrap();
+                file.write_all_at(&(number + 1).to_le_bytes(), slot).unwrap();
+                file.write_all_at(&[0; 4], 256).unwrap();
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     let mut tail = [0; 8];
-                    file.read_exact_at(&mut tail, 256).unwrap();
+                    file.read_exact_at(&mut tail, 128).unwrap();
                     if u64::from_le_bytes(tail) == number + 1 {
                         break;
                     }
@@ -262,11 +261,26 @@ fn a_corrupt_frame_names_the_ring_and_the_field_and_poisons_the_ring_for_both() 
 }
 
 #[test]
+fn a_slot_whose_frame_is_in_hand_is_not_delivered_again_whatever_its_turn_says() {
+    let (path, mut producer, file) = ring();
+    let mut consumer = Consumer::open(&path, 1, soon()).unwrap();
+    send_two(&mut producer);
+    send_two(&mut producer);
+    let held = [(); 4].map(|()| consumer.recv(soon()).unwrap());
+    file.write_all_at(&5_u64.to_le_bytes(), 4096).unwrap(); // the turn of slot 0
+    let Error::Corrupt { source, .. } = consumer.recv(soon()).unwrap_err() else {
+        panic!("the slot is in hand")
+    };
+    assert_eq!((source.field, source.found), ("turn", 5));
+    drop(held);
+}
+
+#[test]
 fn what_this_end_has_decided_the_other_cannot_take_back() {
     let (path, producer, file) = ring();
     let mut consumer = Consumer::open(&path, 1, soon()).unwrap();
     consumer.handle().poison(shm::Reason::PeerDied, "gone");
-    file.write_all_at(&[0; 400], 640).unwrap(); // state and note
+    file.write_all_at(&[0; 400], 512).unwrap(); // state and note
     assert!(matches!(consumer.recv(None), Err(Error::Poisoned { .. })));
     drop(producer);
 }

@@ -176,7 +176,7 @@ fn poisoner() {
     let mut asleep = [0; 4];
     while asleep != [1, 0, 0, 0] {
         thread::yield_now();
-        ring.read_exact_at(&mut asleep, 384).unwrap(); // the word `frames` of the control block
+        ring.read_exact_at(&mut asleep, 256).unwrap(); // the word `frames` of the control block
     }
     producer
         .handle()
