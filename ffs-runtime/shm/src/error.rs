@@ -202,6 +202,16 @@ pub enum Error {
         /// The first field found wrong.
         source: Fault,
     },
+    /// CUDA refused.
+    #[error("ring {ring}: {call} failed with CUDA error {code}")]
+    Cuda {
+        /// Name of the ring.
+        ring: String,
+        /// The driver's function.
+        call: &'static str,
+        /// Its CUresult.
+        code: i32,
+    },
     /// A tensor that cannot be described.
     #[error("ring {ring}: tensor {tensor} cannot be sent")]
     Layout {

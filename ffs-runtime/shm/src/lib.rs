@@ -103,6 +103,8 @@ mod ring;
 #[cfg(loom)]
 mod model;
 #[cfg(not(loom))]
+mod pin;
+#[cfg(not(loom))]
 mod segment;
 mod name;
 mod header;

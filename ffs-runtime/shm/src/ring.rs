@@ -26,6 +26,9 @@ pub(crate) use crate::segment::Segment;
 
 /// What producer, consumer, frames and handles of one end share.
 pub(crate) struct End {
+    /// Before the segment: it is unregistered while it is still mapped.
+    #[cfg(not(loom))]
+    pinned: Mutex<Option<crate::pin::Pinned>>,
     pub(crate) segment: Segment,
     pub(crate) name: Name,
     pub(crate) side: Side,
@@ -63,6 +66,8 @@ impl End {
     pub(crate) fn new(segment: Segment, name: Name, side: Side) -> Arc<Self> {
         let slots = segment.geometry().slots as usize;
         Arc::new(Self {
+            #[cfg(not(loom))]
+            pinned: Mutex::new(None),
             window: Mutex::new(Window {
                 edge: 0,
                 done: vec![false; slots].into(),
@@ -284,6 +289,23 @@ impl Handle {
     pub fn check(&self) -> Result<(), Error> {
         self.end
             .check(self.end.state(), PRODUCER_CLOSED | CONSUMER_CLOSED)
+    }
+
+    /// Registers the ring's memory with CUDA (`cuMemHostRegister`), once for this end, until the end and all frames of
+    /// it are dropped. Says whether it is registered: it is not where this process has not loaded CUDA's driver, or the
+    /// calling thread has no context.
+    ///
+    /// # Errors
+    /// [`Error::Cuda`]; the ring works all the same.
+    #[cfg(not(loom))]
+    pub fn pin(&self) -> Result<bool, Error> {
+        let mut pinned = lock(&self.end.pinned);
+        if pinned.is_none() {
+            let (base, bytes) = self.end.segment.memory();
+            // SAFETY: the memory belongs to the segment, which `End` drops after `pinned`.
+            *pinned = unsafe { crate::pin::Pinned::new(self.name(), base, bytes) }?;
+        }
+        Ok(pinned.is_some())
     }
 
     /// The ring's name, the last part of its path.

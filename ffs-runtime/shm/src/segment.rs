@@ -14,6 +14,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 
+/// Smaller rings have no use for a huge page.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// A mapped ring whose geometry has been checked.
 pub(crate) struct Segment {
     base: NonNull<u8>,
@@ -85,6 +88,7 @@ pub(crate) fn create(name: &Name, geometry: Geometry) -> Result<(Segment, FileId
         .write(true)
         .open(unfinished.path())
         .map_err(|error| os("open its own file", error))?;
+    prefault(&mapping, &unfinished, 0);
     allocate(&file, geometry.bytes)
         .map_err(|error| os(&format!("set {bytes} bytes of shared memory aside"), error.into()))?;
     let id = FileId::of(
@@ -147,6 +151,7 @@ pub(crate) fn open(name: &Name) -> Result<Option<Segment>, Error> {
     if (mapping.len() as u64) < HEADER_BYTES {
         return Err(too_small(mapping.len() as u64));
     }
+    prefault(&mapping, name, file.blocks() * 512);
     let base = base_of(&mapping, name)?;
     // SAFETY: the mapping is page aligned and holds HEADER_BYTES; any bytes make a valid `Header`, it is atomics.
     let geometry = unsafe { base.cast::<Header>().as_ref() }
@@ -170,6 +175,11 @@ pub(crate) fn remove(name: &Name, id: FileId) {
 impl Segment {
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    /// The whole mapping.
+    pub(crate) fn memory(&self) -> (NonNull<u8>, usize) {
+        (self.base, self.geometry.bytes as usize)
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -220,6 +230,27 @@ fn base_of(mapping: &Shmem, name: &Name) -> Result<NonNull<u8>, Error> {
         doing: "map its shared memory".to_owned(),
         source: io::Error::other("the mapping has no address"),
     })
+}
+
+/// Maps every page before the first frame needs it, in huge pages where the system allows those in shared memory
+/// (`shmem_enabled` is `advise` or more). A hint: where it fails, pages come one by one.
+fn prefault(mapping: &Shmem, name: &Name, taken: u64) {
+    let bytes = mapping.len();
+    // A tmpfs without room is not filled up to learn so.
+    let path = name.path();
+    let free =
+        nix::sys::statvfs::statvfs(path.as_str()).map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
+    if taken.saturating_add(free) < bytes as u64 {
+        return;
+    }
+    let start = mapping.as_ptr().cast();
+    // SAFETY: the mapping is ours and whole pages; neither call changes what stands in it.
+    unsafe {
+        if bytes >= HUGE_PAGE {
+            libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+        }
+        libc::madvise(start, bytes, libc::MADV_POPULATE_WRITE);
+    }
 }
 
 /// Takes the memory now: a tmpfs that is full later would kill this process with SIGBUS in the middle of a frame.

@@ -215,6 +215,29 @@ fn the_ring_has_its_name_only_while_its_producer_lives_and_is_for_one_user_alone
 }
 
 #[test]
+fn every_page_of_a_ring_is_mapped_at_both_ends_before_its_first_frame() {
+    let path = RingPath::new();
+    let (producer, consumer) = ring_at(&path, 4, 1 << 20);
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("it is ours");
+    let name = producer.handle().name().to_owned();
+    let size = (4096 + (4 << 20)) / 1024;
+    // A mapping's first line names its file; those after it have its sizes. The producer's file was renamed since.
+    let mut of_ring = false;
+    let resident: Vec<u64> = maps
+        .lines()
+        .filter_map(|line| {
+            if line.contains('-') && line.split(' ').next().is_some_and(|range| range.contains('-')) {
+                of_ring = line.contains(&name);
+            }
+            let kib = line.strip_prefix("Rss:").filter(|_| of_ring)?;
+            kib.trim().strip_suffix(" kB")?.parse().ok()
+        })
+        .collect();
+    assert_eq!(resident, [size, size]);
+    drop((producer, consumer));
+}
+
+#[test]
 fn a_consumer_that_comes_first_waits_for_its_producer() {
     let path = RingPath::new();
     thread::scope(|scope| {
