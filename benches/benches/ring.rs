@@ -1,10 +1,14 @@
 //! Rings beside what bounds them, in one run: a round trip beside a bare futex ping-pong between the same two
-//! processes, a frame that is copied in beside one `memcpy`, a frame that is produced in place beside a small one.
+//! processes, a frame that is copied in beside one `memcpy`, a frame that is produced in place beside a small one. And
+//! beside what else carries data between processes: iceoryx2 and a pipe.
 //!
 //! `cargo bench -p benches --bench ring`. Criterion measures each; the table at the end takes the two of a pair
 //! alternately, so that a busy machine hurts both alike.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on panics")]
+
+#[path = "ring/others.rs"]
+mod others;
 
 use criterion::{BenchmarkId, Criterion};
 use shm::baseline::{PingPong, Wait};
@@ -36,6 +40,9 @@ fn main() {
     if let Ok(arguments) = std::env::var("RING_BENCH") {
         return answer(&arguments);
     }
+    if let Ok(name) = std::env::var(others::ROLE) {
+        return others::answer(&name);
+    }
     let mut criterion = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(200))
@@ -45,6 +52,7 @@ fn main() {
     for (how, ..) in HOW {
         round_trips(&mut criterion, &mut table, how);
     }
+    beside_others(&mut table);
     for bytes in [MIB, 16 * MIB, 64 * MIB] {
         copied_in(&mut criterion, &mut table, bytes);
     }
@@ -64,22 +72,46 @@ fn round_trips(criterion: &mut Criterion, table: &mut Table, how: &str) {
         b.iter_custom(|count| peer.bare(count, wait, &mut Vec::new()))
     });
     for bytes in [64, 4 * KIB] {
-        let data = vec![7; bytes as usize];
+        let (data, layout) = (vec![7; bytes as usize], layout(bytes, ECHO));
         group.bench_function(BenchmarkId::new("ring", size(bytes)), |b| {
-            b.iter_custom(|count| times(count, || peer.round_trip(&data)).iter().sum());
+            b.iter_custom(|count| times(count, || peer.round_trip(&layout, &data)).iter().sum());
         });
     }
     group.finish();
     for bytes in [64, 4 * KIB] {
-        let data = vec![7; bytes as usize];
+        let (data, layout) = (vec![7; bytes as usize], layout(bytes, ECHO));
         let (mut bare, mut ring) = (Vec::new(), Vec::new());
         for _ in 0..400 {
             peer.bare(BATCH, wait, &mut bare);
-            ring.extend(times(BATCH, || peer.round_trip(&data)));
+            ring.extend(times(BATCH, || peer.round_trip(&layout, &data)));
         }
         let name = format!("round trip, {how}, {} / bare", size(bytes));
         table.add(name, bare, ring);
     }
+}
+
+/// 64 bytes to another process and back, whoever carries them, in turns.
+fn beside_others(table: &mut Table) {
+    let data = [7; others::BYTES];
+    let layout = layout(others::BYTES as u64, ECHO);
+    let mut peer = Peer::start(4 * KIB, "spinning");
+    let mut iceoryx = others::Iceoryx::start();
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..400 {
+        theirs.extend(times(BATCH, || iceoryx.round_trip(&data)));
+        iceoryx.rest();
+        ours.extend(times(BATCH, || peer.round_trip(&layout, &data)));
+    }
+    table.add("round trip, spinning, 64 B / iceoryx2".to_owned(), theirs, ours);
+    drop((peer, iceoryx));
+    let mut peer = Peer::start(4 * KIB, "asleep");
+    let mut pipe = others::Pipe::start();
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..400 {
+        theirs.extend(times(BATCH, || pipe.round_trip(&data)));
+        ours.extend(times(BATCH, || peer.round_trip(&layout, &data)));
+    }
+    table.add("round trip, asleep, 64 B / pipe".to_owned(), theirs, ours);
 }
 
 /// Reserve, copy, commit; beside one copy of as many bytes into private memory that goes round in the same way. The
@@ -183,12 +215,9 @@ impl Peer {
         peer
     }
 
-    fn round_trip(&mut self, data: &[u8]) -> Duration {
+    fn round_trip(&mut self, layout: &FrameLayout, data: &[u8]) -> Duration {
         let before = Instant::now();
-        let mut frame = self
-            .there
-            .reserve(&layout(data.len() as u64, ECHO), None)
-            .unwrap();
+        let mut frame = self.there.reserve(layout, None).unwrap();
         frame.tensor_mut(0).unwrap().copy_from_slice(data);
         frame.commit().unwrap();
         let frame = self.back.recv(None).unwrap();
@@ -241,6 +270,7 @@ fn answer(arguments: &str) {
     producer.set_spin(spin);
     consumer.set_spin(spin);
     let mut number = 0;
+    let mut echo = layout(0, 0);
     loop {
         let frame = match consumer.recv(None) {
             Ok(frame) => frame,
@@ -250,7 +280,10 @@ fn answer(arguments: &str) {
         let data = frame.tensor(0).unwrap();
         match frame.flags() {
             ECHO => {
-                let mut reply = producer.reserve(&layout(data.len() as u64, 0), None).unwrap();
+                if echo.tensors() != [*frame.layout(0).unwrap()] {
+                    echo = layout(data.len() as u64, 0);
+                }
+                let mut reply = producer.reserve(&echo, None).unwrap();
                 reply.tensor_mut(0).unwrap().copy_from_slice(data);
                 reply.commit().unwrap();
             }
