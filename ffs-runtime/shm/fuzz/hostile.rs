@@ -2,7 +2,7 @@
 //! seeds, with any bytes, and with every byte changed.
 //!
 //! ```text
-//! cargo +nightly fuzz run --fuzz-dir ffs-runtime/shm/fuzz header ffs-runtime/shm/fuzz/seeds/header
+//! cargo +nightly fuzz run --fuzz-dir ffs-runtime/shm/fuzz header CORPUS ffs-runtime/shm/fuzz/seeds/header
 //! ```
 //! An input is steps of one byte each: below 128 a write, whose place in the file (two bytes, little-endian), length
 //! modulo 16 (one byte) and bytes follow; else one of the honest steps.
