@@ -1,6 +1,7 @@
 //! What is ours alone: the settings below `ffs`.
 
 use super::reader::{CPUS, DURATION, FLAG, Kind, Reader, SIZE, TEXT};
+use crate::container::docker::DeviceAccess;
 use proto::unit::Bytes;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct GpuSettings {
     pub cpus: Option<f64>,
     /// Memory that stands for one whole GPU.
     pub memory: Option<Bytes>,
+    /// How slices come into containers.
+    pub devices: DeviceAccess,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +72,15 @@ const INVENTORY: Kind<InventoryKind> = Kind {
     parse: |text| match text.trim() {
         "none" => Some(InventoryKind::None),
         "simulated" => Some(InventoryKind::Simulated),
+        _ => None,
+    },
+};
+const DEVICES: Kind<DeviceAccess> = Kind {
+    expected: "auto, nvidia or cdi",
+    parse: |text| match text.trim() {
+        "auto" => Some(DeviceAccess::Auto),
+        "nvidia" => Some(DeviceAccess::Nvidia),
+        "cdi" => Some(DeviceAccess::Cdi),
         _ => None,
     },
 };
@@ -97,6 +109,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> NodeSettings {
             topology,
             cpus: reader.find("ffs.gpu-cpus", &CPUS),
             memory: reader.find("ffs.gpu-memory", &SIZE),
+            devices: reader.get("ffs.gpu-devices", "auto", &DEVICES),
         },
         policy: policy(reader),
         keep_alive: reader.get("ffs.keep-alive", "10 minutes", &DURATION),

@@ -2,8 +2,10 @@
 //! is told to, and notes what it was asked.
 
 use crate::support::settings;
-use ffs_invoker::container::docker::{DockerEngine, DockerSettings, OpenError};
-use ffs_invoker::container::{Container, ContainerEngine, ContainerSpec, Error, Image};
+use ffs_invoker::container::docker::{DeviceAccess, DockerEngine, DockerSettings, OpenError};
+use ffs_invoker::container::{
+    Container, ContainerEngine, ContainerSpec, Error, Image, LaneSpec, SliceAccess,
+};
 use proto::unit::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -236,6 +238,74 @@ async fn docker_may_be_away_for_a_while() {
     assert!(still.is_err(), "it runs on");
 }
 
+/// A slice of a real GPU is asked for by its UUID, of NVIDIA's hook or by CDI as Docker has it or the operator says, and
+/// CUDA sees nothing else.
+#[tokio::test]
+async fn a_slice_of_a_gpu_is_asked_for_by_its_uuid() {
+    let uuid = "MIG-11111111-1111-5111-8111-111111111111";
+    let runtime =
+        json!({"Runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}, "CDISpecDirs": ["/etc/cdi"]});
+    let discovered =
+        json!({"DiscoveredDevices": [{"Source": "cdi", "ID": format!("nvidia.com/gpu={uuid}")}]});
+    let hook = json!([{"DeviceIDs": [uuid], "Capabilities": [["gpu", "compute", "utility"]]}]);
+    let cdi = json!([{"Driver": "cdi", "DeviceIDs": [format!("nvidia.com/gpu={uuid}")]}]);
+    for (about, setting, request, nvidia) in [
+        (&runtime, DeviceAccess::Auto, &hook, uuid),
+        (&discovered, DeviceAccess::Auto, &cdi, "void"),
+        (&runtime, DeviceAccess::Cdi, &cdi, "void"),
+        (&discovered, DeviceAccess::Nvidia, &hook, uuid),
+    ] {
+        let docker = StandIn::new();
+        docker.with(|state| state.about = about.clone());
+        let engine = docker.engine(|settings| settings.devices = setting).await;
+        let slice = SliceAccess {
+            uuid: uuid.parse().expect("a UUID"),
+            simulated: None,
+        };
+        engine.start(&lane(1, Some(slice))).await.expect("started");
+        engine.start(&lane(2, None)).await.expect("started");
+
+        let [with, without] = [1, 2].map(|n| docker.with(|state| state.created[&spec(n).name].clone()));
+        assert_eq!(
+            &with["HostConfig"]["DeviceRequests"], request,
+            "{about} {setting:?}"
+        );
+        let env: Vec<&str> = with["Env"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        assert!(
+            env.contains(&format!("CUDA_VISIBLE_DEVICES={uuid}").as_str()),
+            "{env:?}"
+        );
+        assert!(
+            env.contains(&format!("NVIDIA_VISIBLE_DEVICES={nvidia}").as_str()),
+            "{env:?}"
+        );
+        assert_eq!(with["HostConfig"]["NanoCpus"], Value::Null);
+        // BUILDDAG has no slice, and is not to find one.
+        assert_eq!(without["HostConfig"]["DeviceRequests"], Value::Null);
+        let env = without["Env"].as_array().expect("a list");
+        assert!(env.contains(&json!("NVIDIA_VISIBLE_DEVICES=void")), "{env:?}");
+    }
+}
+
+fn lane(n: u32, slice: Option<SliceAccess>) -> ContainerSpec {
+    let lane = LaneSpec {
+        config_layer: None,
+        shared_memory: None,
+        uid: 200_000,
+        network: false,
+        slice,
+    };
+    ContainerSpec {
+        lane: Some(lane),
+        ..spec(n)
+    }
+}
+
 pub(crate) fn spec(n: u32) -> ContainerSpec {
     ContainerSpec {
         name: format!("wsk00_{n}_guest_action"),
@@ -271,6 +341,10 @@ pub(crate) struct StandIn {
 #[derive(Default)]
 struct State {
     asked: Vec<String>,
+    /// Bodies of creations, by name.
+    created: BTreeMap<String, Value>,
+    /// What `info` says besides.
+    about: Value,
     takes: BTreeMap<String, Duration>,
     fails: BTreeMap<String, (u16, String)>,
     active: BTreeMap<String, usize>,
@@ -380,7 +454,7 @@ impl StandIn {
 }
 
 async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>) {
-    let Some(first) = read(&mut stream).await else {
+    let Some((first, sent)) = read(&mut stream).await else {
         return;
     };
     let mut parts = first.split(' ');
@@ -389,6 +463,9 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>) {
     let take = {
         let mut state = state.lock().expect("nobody panics");
         state.asked.push(asked.clone());
+        if command == "POST create" {
+            state.created.insert(created(&asked).to_owned(), sent);
+        }
         let active = state.active.entry(command.clone()).or_default();
         *active += 1;
         let active = *active;
@@ -419,8 +496,8 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>) {
     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
 }
 
-/// The request's first line, once its body has come.
-async fn read(stream: &mut UnixStream) -> Option<String> {
+/// The request's first line and its body.
+async fn read(stream: &mut UnixStream) -> Option<(String, Value)> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let n = stream.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
@@ -434,7 +511,8 @@ async fn read(stream: &mut UnixStream) -> Option<String> {
                     .ok()
             });
             if body.len() >= length.unwrap_or(0) {
-                return head.lines().next().map(str::to_owned);
+                let body = serde_json::from_str(body).unwrap_or_default();
+                return Some((head.lines().next()?.to_owned(), body));
             }
         }
     }
@@ -465,7 +543,13 @@ fn name(method: &str, target: &str) -> (String, String) {
 fn answer(command: &str, asked: &str, state: &mut State) -> Value {
     match command {
         "GET version" => json!({"ApiVersion": "1.41", "Version": "20.10.24"}),
-        "GET info" => json!({"MemoryLimit": true, "CpuCfsQuota": true}),
+        "GET info" => {
+            let mut about = json!({"MemoryLimit": true, "CpuCfsQuota": true});
+            for (name, value) in state.about.as_object().into_iter().flatten() {
+                about[name] = value.clone();
+            }
+            about
+        }
         "GET list" => {
             let held = state.held.iter();
             held.map(|(name, state)| json!({"Id": name, "Names": [format!("/{name}")], "State": state}))

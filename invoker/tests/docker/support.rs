@@ -2,7 +2,7 @@
 
 use crate::conformance::{Engine, next};
 use ffs_invoker::container::Image;
-use ffs_invoker::container::docker::{DockerEngine, DockerSettings, Timeouts};
+use ffs_invoker::container::docker::{DeviceAccess, DockerEngine, DockerSettings, Timeouts};
 use proto::unit::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,7 @@ pub(crate) fn settings(prefix: &str) -> DockerSettings {
         user_memory: Bytes::mib(8192),
         user_cpus: None,
         containers: "/containers".into(),
+        devices: DeviceAccess::Auto,
         collects_logs: true,
     }
 }

@@ -135,6 +135,7 @@ fn docker(reader: &mut Reader<'_>, configuration: &Configuration) -> DockerSetti
         user_memory: configuration.settings.user_memory,
         user_cpus: configuration.user_cpus,
         containers: configuration.node.docker_containers.clone(),
+        devices: configuration.node.gpu.devices,
         collects_logs: configuration.log_store == LogStore::Record,
     }
 }

@@ -87,7 +87,14 @@ impl Inner {
             return Err(failed(spec, "it was given up before it was created".into()));
         }
         sockets::make(&self.sockets, spec).map_err(|error| failed(spec, error.into()))?;
-        let body = describe::body(spec, &image, &self.settings, &self.extra, &self.sockets);
+        let body = describe::body(
+            spec,
+            &image,
+            &self.settings,
+            &self.extra,
+            &self.sockets,
+            self.devices,
+        );
         if !self.settings.mask_run_args {
             debug!(container = spec.name, ?body, "docker run");
         }

@@ -4,11 +4,11 @@
 //! `ContainerFactory.scala`; the documents that resulted are recorded in `tests/data/docker/`.
 
 use super::arguments::{ExtraArguments, REPLACED};
-use super::{DockerSettings, sockets};
+use super::{DeviceAccess, DockerSettings, devices, sockets};
 use crate::container::{ContainerSpec, LaneSpec, SliceAccess};
 use bollard::models::{
-    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
-    MountVolumeOptions, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use proto::unit::Bytes;
 use std::collections::HashMap;
@@ -39,6 +39,7 @@ pub(super) fn body(
     settings: &DockerSettings,
     extra: &ExtraArguments,
     sockets: &Path,
+    access: DeviceAccess,
 ) -> ContainerCreateBody {
     let built_in = |key: &str| !(REPLACED.contains(&key) && settings.extra_args.contains_key(key));
     let memory = memory(spec);
@@ -85,7 +86,7 @@ pub(super) fn body(
     };
     extra.apply(&mut body);
     if let Some(lane) = &spec.lane {
-        add_lane(&mut body, lane, &sockets::directory(sockets, &spec.name));
+        add_lane(&mut body, lane, &sockets::directory(sockets, &spec.name), access);
     }
     body
 }
@@ -140,7 +141,7 @@ pub(super) fn set_env(env: &mut Vec<String>, variable: &str) {
 
 /// What sits on a slice runs as a user of its own, sees its config layer and its instance's memory, and has
 /// no network unless it is a head. What has neither is reached by a Unix socket.
-fn add_lane(body: &mut ContainerCreateBody, lane: &LaneSpec, socket: &Path) {
+fn add_lane(body: &mut ContainerCreateBody, lane: &LaneSpec, socket: &Path, access: DeviceAccess) {
     let env = body.env.get_or_insert_default();
     let host = body.host_config.get_or_insert_default();
     let mounts = host.mounts.get_or_insert_default();
@@ -152,6 +153,8 @@ fn add_lane(body: &mut ContainerCreateBody, lane: &LaneSpec, socket: &Path) {
         ..Mount::default()
     };
     body.user = Some(format!("{0}:{0}", lane.uid));
+    let options = host.security_opt.get_or_insert_default();
+    options.push("no-new-privileges".to_owned());
     // There is no entry for it in /etc/passwd, and libraries ask.
     for variable in ["HOME=/tmp", "USER=ffs", "LOGNAME=ffs"] {
         set_env(env, variable);
@@ -190,19 +193,20 @@ fn add_lane(body: &mut ContainerCreateBody, lane: &LaneSpec, socket: &Path) {
             for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"] {
                 set_env(env, &format!("{name}=1"));
             }
+            set_env(env, devices::NO_DEVICES);
+            // Its share of the CPUs is the slice's, in force once it has said hello.
+            host.nano_cpus = None;
         }
         Some(SliceAccess {
             uuid,
             simulated: None,
         }) => {
-            host.device_requests = Some(vec![DeviceRequest {
-                device_ids: Some(vec![uuid.to_string()]),
-                capabilities: Some(vec![vec!["gpu".to_owned()]]),
-                ..DeviceRequest::default()
-            }]);
-            set_env(env, &format!("CUDA_VISIBLE_DEVICES={uuid}"));
+            host.device_requests
+                .get_or_insert_default()
+                .push(access.request(uuid));
+            access.set_variables(env, uuid);
         }
-        None => {}
+        None => set_env(env, devices::NO_DEVICES),
     }
 }
 
@@ -231,7 +235,14 @@ mod tests {
 
     fn described(settings: &DockerSettings) -> ContainerCreateBody {
         let extra = ExtraArguments::parse(&settings.extra_args).expect("known");
-        body(&spec(), "ffs/python", settings, &extra, Path::new("/run/x"))
+        body(
+            &spec(),
+            "ffs/python",
+            settings,
+            &extra,
+            Path::new("/run/x"),
+            DeviceAccess::Nvidia,
+        )
     }
 
     /// L-12, P-53: shares of the CPUs follow the memory.

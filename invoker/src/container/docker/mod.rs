@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  create ── describe ── arguments     what `docker run` would say, as a document; its outcomes
+//!            └─ devices              how a slice of a real GPU comes in
 //!  pull                                images, each once
 //!  watch ── known                      how containers end
 //!  log_file ── segments                what activations wrote
@@ -15,6 +16,7 @@ mod arguments;
 mod call;
 mod create;
 mod describe;
+mod devices;
 mod image;
 mod known;
 mod log_file;
@@ -27,6 +29,7 @@ mod sockets;
 mod watch;
 
 pub use self::arguments::ArgumentError;
+pub use self::devices::DeviceAccess;
 pub use self::settings::{DockerSettings, Timeouts};
 
 use self::arguments::ExtraArguments;
@@ -53,6 +56,10 @@ use tracing::{info, warn};
 
 /// The client library's own time-out: ours are shorter, and the stream of events has none.
 const NO_TIME_OUT: u64 = 10 * 365 * 24 * 3600;
+/// Short, so that a component of a few milliseconds is slowed down as a long one is.
+const CPU_PERIOD_US: i64 = 20_000;
+/// The kernel takes no less.
+const LEAST_QUOTA_US: i64 = 1000;
 /// Containers pass through to what is theirs, and list nothing.
 const PASSAGE: u32 = 0o711;
 
@@ -94,6 +101,7 @@ struct Inner {
     /// See `sockets.rs`.
     sockets: PathBuf,
     limits_slices: bool,
+    devices: DeviceAccess,
     /// Of creations at once (L-02); none: no limit.
     runs: Option<Semaphore>,
     pulls: pull::Pulls,
@@ -138,10 +146,12 @@ impl DockerEngine {
             .await
             .map_err(silent)?;
         let limits_slices = about.memory_limit == Some(true) && about.cpu_cfs_quota == Some(true);
+        let devices = settings.devices.with(&about);
         info!(
             version = about.server_version.as_deref().unwrap_or("unknown"),
             api = %docker.client_version(),
             limits_slices,
+            ?devices,
             "Docker engine"
         );
         let inner = Arc::new(Inner {
@@ -149,6 +159,7 @@ impl DockerEngine {
             extra,
             sockets,
             limits_slices,
+            devices,
             runs: (settings.parallel_runs > 0).then(|| Semaphore::new(settings.parallel_runs)),
             pulls: pull::Pulls::default(),
             containers: Containers::default(),
@@ -233,7 +244,8 @@ impl ContainerEngine for DockerEngine {
     async fn limit(&self, id: &ContainerId, limits: SliceLimits) -> Result<(), Error> {
         let known = self.inner.known(id, "limited")?;
         let body = ContainerUpdateBody {
-            nano_cpus: Some((limits.cpus * 1e9).round() as i64),
+            cpu_period: Some(CPU_PERIOD_US),
+            cpu_quota: Some(((limits.cpus * CPU_PERIOD_US as f64).round() as i64).max(LEAST_QUOTA_US)),
             ..ContainerUpdateBody::default()
         };
         let limit = self.inner.settings.timeouts.inspect;

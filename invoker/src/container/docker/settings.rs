@@ -1,5 +1,6 @@
 //! What every container is started with, and how long Docker may take.
 
+use super::DeviceAccess;
 use proto::unit::Bytes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub struct DockerSettings {
     pub user_cpus: Option<f64>,
     /// Where Docker keeps its containers' logs, as this process sees it (C-62).
     pub containers: PathBuf,
+    /// How slices of real GPUs come into containers.
+    pub devices: DeviceAccess,
     /// Whether the log store reads the containers' json-file logs (C-60), or leaves them to a driver (C-76).
     pub collects_logs: bool,
 }
@@ -91,6 +94,7 @@ pub(super) mod tests {
             user_memory: Bytes::mib(2048),
             user_cpus: None,
             containers: "/containers".into(),
+            devices: DeviceAccess::Auto,
             collects_logs: true,
         }
     }
