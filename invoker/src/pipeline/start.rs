@@ -358,15 +358,15 @@ async fn watch_lanes(
             ((lane, exit), _, _) = &mut ended => break (lane, exit.to_string()),
             event = heard.recv() => {
                 let Some(LaneEvent { lane, heard }) = event else { return };
-                let why = match heard {
-                    Heard::Failed { sentence, at } => failure(&sentence, at),
-                    Heard::Closed { because } => because,
+                let (why, has_said_why) = match heard {
+                    Heard::Failed { sentence, at } => (failure(&sentence, at), true),
+                    Heard::Closed { because } => (because, false),
                     Heard::Hello | Heard::Loaded { .. } | Heard::State { .. } | Heard::Turn { .. } => continue,
                 };
-                // How the container ended may say more: that it exceeded its memory, for one.
+                // How the container ended may say more: that it was killed, or exceeded its memory.
                 let end = tokio::time::timeout(STOP_GRACE, engine.ended(&instance.lanes[&lane].container.id)).await;
                 break match end {
-                    Ok(exit) if exit.out_of_memory => (lane, exit.to_string()),
+                    Ok(exit) if exit.out_of_memory || !has_said_why => (lane, exit.to_string()),
                     _ => (lane, why),
                 };
             }
