@@ -36,11 +36,15 @@ class RingEnded(Exception):
     """The ring to or from another lane is closed, poisoned or corrupt."""
 
     def __init__(self, peer: str, error: _native.RingError) -> None:
-        super().__init__(error.args[0])
+        poisoned = isinstance(error, _native.RingPoisoned)
+        note: str = error.args[1] if poisoned else ""
+        # Lanes of ours leave a sentence; what is none was written by user code.
+        readable = note.isprintable() and "\N{REPLACEMENT CHARACTER}" not in note
+        super().__init__(error.args[0] if readable else "the ring between them is corrupt")
         #: The lane at the other end.
         self.peer = peer
         #: What whoever poisoned the ring has to say; perhaps nothing.
-        self.note: str = error.args[1] if isinstance(error, _native.RingPoisoned) else ""
+        self.note = note if readable else ""
 
 
 @dataclass
