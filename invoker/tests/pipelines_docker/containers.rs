@@ -1,0 +1,70 @@
+//! What Docker says of lanes, and what of them is left.
+
+use crate::world::{CHAIN, in_world, inspect, instance, note};
+use serde_json::{Value, json};
+
+/// L-10, L-12: lanes have the ordinary containers' security, a user of their own, the slice's limits, the config layer for
+/// reading, a tmpfs of their own, and no network unless they are the head.
+#[test]
+fn lanes_have_what_their_slice_has_and_no_more() {
+    in_world(async |world| {
+        let action = world.action("limited", CHAIN, Some(json!(true)), 60_000).await;
+        let activation = world.run(&action, json!({})).await;
+        assert_eq!(
+            note(&activation, "ffs")["lanes"].as_array().map(Vec::len),
+            Some(3),
+            "{activation}"
+        );
+        let instance = instance(&activation);
+        let lanes = world.lanes_of(instance);
+        assert_eq!(lanes.len(), 3);
+
+        let mut users = Vec::new();
+        for (n, lane) in lanes.iter().enumerate() {
+            let says = inspect(lane);
+            let host = &says["HostConfig"];
+            // 2 of 7 compute slices of 4 CPUs, to four places; nearly 2 of 8 of 512 MiB, and 32 MiB for what would not lie on a GPU.
+            assert_eq!(host["CpuPeriod"], 20_000);
+            assert_eq!(host["CpuQuota"], 22_858);
+            let memory = host["Memory"].as_u64().unwrap();
+            assert!((150 << 20..160 << 20).contains(&memory), "{memory}");
+            assert_eq!(host["MemorySwap"], memory);
+            assert_eq!(host["CapDrop"], json!(["NET_RAW", "NET_ADMIN"]));
+            assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
+            assert_eq!(host["PidsLimit"], 1024);
+            assert_eq!(
+                host["Ulimits"],
+                json!([{"Name": "nofile", "Soft": 1024, "Hard": 1024}])
+            );
+            let network = if n == 0 { "bridge" } else { "none" };
+            assert_eq!(host["NetworkMode"], network, "{lane}");
+            users.push(says["Config"]["User"].as_str().unwrap().to_owned());
+
+            let mounts = says["Mounts"].as_array().unwrap();
+            let mount = |to: &str| mounts.iter().find(|mount| mount["Destination"] == to).unwrap();
+            assert_eq!(
+                (&mount("/ffs/config")["Type"], &mount("/ffs/config")["RW"]),
+                (&json!("bind"), &json!(false))
+            );
+            assert_eq!(mount("/dev/shm")["Type"], "volume");
+            assert_eq!(mounts.len(), 2);
+            let env: Vec<&str> = says["Config"]["Env"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            assert!(
+                env.contains(&"NVIDIA_VISIBLE_DEVICES=void") && env.contains(&"OMP_NUM_THREADS=1"),
+                "{env:?}"
+            );
+        }
+        let number: u32 = users[0].split(':').next().unwrap().parse().unwrap();
+        assert!(
+            number >= 200_000 && users.iter().all(|user| *user == format!("{number}:{number}")),
+            "{users:?}"
+        );
+        assert_eq!(world.volumes_of(instance).len(), 1);
+        world.end(instance).await;
+    });
+}
