@@ -20,6 +20,8 @@ pub struct Rejection {
 /// What stood against a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// It has more than one lane, and the policy keeps functions whole.
+    Split,
     /// No slice is free at all.
     NothingFree,
     /// A lane needs more memory than any slice of the machine has.
@@ -74,6 +76,7 @@ impl fmt::Display for Because<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |lane: &ComponentSet| self.ranking.names(*lane);
         match self.reason {
+            Reason::Split => write!(f, "it splits the function"),
             Reason::NothingFree => write!(f, "no slice is free"),
             Reason::LargerThanAny { lane, needs, largest } => write!(
                 f,

@@ -110,7 +110,7 @@ impl Plan {
                 &free,
                 PlaceOptions {
                     slo,
-                    slo_check: false,
+                    ..PlaceOptions::default()
                 },
             )
         };

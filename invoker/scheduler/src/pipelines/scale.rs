@@ -487,12 +487,13 @@ impl Function {
 
 /// What stands against the partition that asks for least.
 fn against_least_demanding(ranking: &Ranking, no_placement: &NoPlacement) -> String {
-    let rank = ranking.least_demanding();
-    let key = ranking.key(rank);
-    let mut rejected = no_placement.rejected.iter();
-    match rejected.find(|rejection| rejection.rank == rank) {
-        Some(rejection) => format!("the least demanding, {key}: {}", rejection.because(ranking)),
-        None => format!("the least demanding is {key}"),
+    match no_placement.least_demanding(ranking) {
+        Some(rejection) => format!(
+            "the least demanding, {}: {}",
+            ranking.key(rejection.rank),
+            rejection.because(ranking)
+        ),
+        None => "no partition is open to its policy".to_owned(),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct PlaceOptions {
     pub slo: Option<Duration>,
     /// Pass over partitions that miss the SLO on the free slices, unless none meets it.
     pub slo_check: bool,
+    /// Pass over partitions of more than one lane.
+    pub whole: bool,
 }
 
 /// Where an instance runs.
@@ -74,15 +76,23 @@ pub struct NoPlacement {
 impl NoPlacement {
     /// One sentence: what stands against the least demanding partition.
     pub fn because(&self, ranking: &Ranking) -> String {
-        let least = ranking.least_demanding();
-        let rejection = self.rejected.iter().find(|rejection| rejection.rank == least);
-        let rejection = rejection.expect("without a placement every partition was rejected");
-        format!(
-            "none of {} partitions fits the free slices; the least demanding, {}: {}",
-            ranking.len(),
-            ranking.key(least),
-            rejection.because(ranking)
-        )
+        match self.least_demanding(ranking) {
+            Some(rejection) => format!(
+                "none of {} partitions fits the free slices; the least demanding, {}: {}",
+                ranking.len(),
+                ranking.key(rejection.rank),
+                rejection.because(ranking)
+            ),
+            None => format!("none of {} partitions fits the free slices", ranking.len()),
+        }
+    }
+
+    /// The rejection of the partition that asks for the smallest slices, among those that were
+    /// open to the policy at all.
+    pub fn least_demanding(&self, ranking: &Ranking) -> Option<&Rejection> {
+        let open = |rejection: &&Rejection| rejection.reason != Reason::Split;
+        let largest_lane = |rejection: &&Rejection| ranking.entries[rejection.rank].largest_lane;
+        self.rejected.iter().filter(open).min_by_key(largest_lane)
     }
 }
 
@@ -96,6 +106,7 @@ impl NoPlacement {
 pub fn place(ranking: &Ranking, free: &FreeSlices, options: PlaceOptions) -> Result<Placement, NoPlacement> {
     let mut fit = Fit::new(ranking, free);
     let (chosen, rejected) = match ranking.options.by {
+        _ if options.whole => whole_within(&mut fit, options.slo),
         RankBy::Cv => first_that_fits(&mut fit, options.slo.filter(|_| options.slo_check)),
         RankBy::Throughput => shortest_bottleneck(&mut fit),
         RankBy::Slo => first_within(&mut fit, options.slo),
@@ -110,20 +121,50 @@ type Choice = (Option<Plan>, Vec<Rejection>);
 
 /// The paper's walk: the first partition whose lanes all find a slice.
 fn first_that_fits(fit: &mut Fit<'_>, slo: Option<Duration>) -> Choice {
-    walk(fit, slo, |_, plan, _| plan)
+    walk(fit, slo, |_| true, |_, plan, _| plan)
 }
 
 /// The fewest slices that meet the SLO. The ranking has few lanes first.
 fn first_within(fit: &mut Fit<'_>, slo: Option<Duration>) -> Choice {
-    walk(fit, slo, |fit, plan, limit| fit.shortest_latency(plan, limit))
+    walk(
+        fit,
+        slo,
+        |_| true,
+        |fit, plan, limit| fit.shortest_latency(plan, limit),
+    )
+}
+
+/// The smallest slice that holds the whole function and meets the SLO.
+fn whole_within(fit: &mut Fit<'_>, slo: Option<Duration>) -> Choice {
+    let ranking = fit.ranking;
+    let is_whole = |rank: usize| {
+        ranking
+            .stages_of(rank)
+            .map(|stage| stage.lanes.len())
+            .sum::<usize>()
+            == 1
+    };
+    walk(fit, slo, is_whole, |fit, plan, limit| {
+        fit.shortest_latency(plan, limit)
+    })
 }
 
 /// The first partition that fits and meets the SLO; else the one that comes closest to it.
-fn walk(fit: &mut Fit<'_>, slo: Option<Duration>, improve: fn(&mut Fit<'_>, Plan, u64) -> Plan) -> Choice {
+fn walk(
+    fit: &mut Fit<'_>,
+    slo: Option<Duration>,
+    is_open: impl Fn(usize) -> bool,
+    improve: fn(&mut Fit<'_>, Plan, u64) -> Plan,
+) -> Choice {
     let limit = slo.map_or(u64::MAX, |slo| u64::try_from(slo.as_nanos()).unwrap_or(u64::MAX));
     let mut closest: Option<Plan> = None;
     let mut rejected = Vec::new();
     for rank in 0..fit.ranking.len() {
+        if !is_open(rank) {
+            let reason = Reason::Split;
+            rejected.push(Rejection { rank, reason });
+            continue;
+        }
         let reason = match fit.smallest(rank) {
             Ok(plan) => {
                 let plan = if plan.latency > limit {

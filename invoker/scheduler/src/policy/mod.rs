@@ -1,8 +1,10 @@
 //! How a partition and its slices are chosen: one file a policy.
 
+mod esg;
 mod fluidfaas;
 mod slo;
 mod throughput;
+mod whole;
 
 use crate::free::FreeSlices;
 use crate::placement::{NoPlacement, Placement};
@@ -38,7 +40,13 @@ pub trait Policy: Debug + Send + Sync {
 
 /// All policies, the default first.
 pub fn policies() -> &'static [&'static dyn Policy] {
-    &[&fluidfaas::FluidFaas, &throughput::Throughput, &slo::Slo]
+    &[
+        &fluidfaas::FluidFaas,
+        &esg::Esg,
+        &throughput::Throughput,
+        &slo::Slo,
+        &whole::Whole,
+    ]
 }
 
 /// The policy of that name.

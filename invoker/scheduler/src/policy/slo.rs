@@ -31,8 +31,12 @@ impl Policy for Slo {
         free: &FreeSlices,
         slo: Option<Duration>,
     ) -> Result<Placement, NoPlacement> {
-        let slo_check = true;
-        place(ranking, free, PlaceOptions { slo, slo_check })
+        let options = PlaceOptions {
+            slo,
+            slo_check: true,
+            ..PlaceOptions::default()
+        };
+        place(ranking, free, options)
     }
 
     fn because(&self, _: &Ranking, placement: &Placement, slo: Option<Duration>) -> String {

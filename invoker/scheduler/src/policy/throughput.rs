@@ -31,8 +31,12 @@ impl Policy for Throughput {
         free: &FreeSlices,
         slo: Option<Duration>,
     ) -> Result<Placement, NoPlacement> {
-        let slo_check = false;
-        place(ranking, free, PlaceOptions { slo, slo_check })
+        let options = PlaceOptions {
+            slo,
+            slo_check: false,
+            ..PlaceOptions::default()
+        };
+        place(ranking, free, options)
     }
 
     fn because(&self, ranking: &Ranking, placement: &Placement, _: Option<Duration>) -> String {

@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     /// Nanoseconds at the reference, with transfers.
     pub(super) latency: u64,
     memory: u64,
-    pub(super) largest_lane: u64,
+    pub(crate) largest_lane: u64,
 }
 
 impl Entry {

@@ -468,7 +468,7 @@ proptest! {
                     .map(move |lanes| (slices, stage_times(&stages, &lanes).iter().sum::<Duration>() + transfer))
             })
             .collect();
-        let options = PlaceOptions { slo: Some(slo), slo_check: false };
+        let options = PlaceOptions { slo: Some(slo), ..PlaceOptions::default() };
         let Ok(placement) = place(&ranking, &free(&case.migs), options) else {
             prop_assert!(all.is_empty());
             return Ok(());

@@ -4,10 +4,11 @@
 use crate::given::{Row, chain, free, gpus, profile_document, ranking};
 use proto::ffs::migs::MigsDocument;
 use proto::ffs::ranking::Mode;
-use scheduler::placement::{PlaceOptions, place};
+use scheduler::policy::find;
 use scheduler::profile::Profile;
 use scheduler::ranking::{RankOptions, Ranking};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const P1: &[&str] = &["4g.40gb", "2g.20gb", "1g.10gb"];
 const P2: &[&str] = &["3g.40gb", "2g.20gb", "2g.20gb"];
@@ -64,15 +65,67 @@ fn the_table_of_variants_comes_out_as_printed() {
     assert_eq!(minimum(&app(5, 50_000, &p1)), (None, None), "large does not run");
 }
 
-/// Places instances until none fits; which slices each kind of system used. The baseline takes
-/// only the unsplit function.
-fn filled(ranking: &Ranking, migs: &MigsDocument, split: bool) -> BTreeMap<String, usize> {
+#[test]
+fn esg_takes_the_minimum_slice_of_each_variant_or_the_next_larger_one_that_is_free() {
+    let all = gpus(&[&["4g.40gb", "3g.40gb"], &["2g.20gb", "1g.10gb"]]);
+    let esg = find("esg").unwrap();
+    for (components, mib, smallest, next) in [
+        (3, 2_500, "1g.10gb", "2g.20gb"),
+        (3, 5_500, "2g.20gb", "3g.40gb"),
+        (3, 12_000, "3g.40gb", "4g.40gb"),
+        (5, 3_000, "2g.20gb", "3g.40gb"),
+    ] {
+        let ranking = app(components, mib, &all);
+        let mut free = free(&all);
+        for expected in [smallest, next] {
+            // The SLO is a multiple of the time on the smallest, which therefore always meets it.
+            let slo = Some(Duration::from_secs(2));
+            let placement = esg.place(&ranking, &free, slo).unwrap();
+            assert_eq!(placement.lanes.len(), 1);
+            assert_eq!(placement.lanes[0].slice.profile.as_str(), expected);
+            assert!(free.take(&placement.lanes[0].slice.uuid));
+        }
+    }
+}
+
+#[test]
+fn esg_passes_over_slices_that_are_too_slow_and_whole_does_not() {
+    let migs = gpus(&[P1]);
+    // 300 ms on 1g, 165 ms on 2g, 135 ms on 4g.
+    let ranking = app(3, 2_500, &migs);
+    let taken = |policy: &str, ms| {
+        let slo = Some(Duration::from_millis(ms));
+        let placement = find(policy).unwrap().place(&ranking, &free(&migs), slo).unwrap();
+        placement.lanes[0].slice.profile.to_string()
+    };
+    assert_eq!(taken("esg", 400), "1g.10gb");
+    assert_eq!(taken("esg", 200), "2g.20gb");
+    assert_eq!(taken("esg", 100), "4g.40gb", "nothing meets it: the fastest");
+    assert_eq!(taken("whole", 100), "1g.10gb");
+}
+
+#[test]
+fn policies_of_one_slice_say_what_the_whole_function_needs() {
+    let migs = gpus(&[&["2g.20gb", "1g.10gb"]]);
+    let ranking = app(3, 12_000, &migs);
+    for policy in ["esg", "whole"] {
+        let none = find(policy)
+            .unwrap()
+            .place(&ranking, &free(&migs), None)
+            .unwrap_err();
+        let because = none.because(&ranking);
+        assert!(
+            because.contains("n01,n02,n03: lane n01,n02,n03 needs 36001 MiB"),
+            "{because}"
+        );
+    }
+}
+
+/// Places instances until none fits; which slices each policy used.
+fn filled(ranking: &Ranking, migs: &MigsDocument, policy: &str) -> BTreeMap<String, usize> {
     let mut free = free(migs);
     let mut used = BTreeMap::new();
-    while let Ok(placement) = place(ranking, &free, PlaceOptions::default()) {
-        if !split && placement.rank > 0 {
-            break;
-        }
+    while let Ok(placement) = find(policy).unwrap().place(ranking, &free, None) {
         for lane in &placement.lanes {
             assert!(free.take(&lane.slice.uuid));
             *used.entry(lane.slice.profile.to_string()).or_default() += 1;
@@ -93,10 +146,10 @@ fn in_the_heavy_workload_the_baseline_is_stuck_on_4g_and_pipelines_use_the_2g_sl
     let migs = gpus(&[P1; 8]);
     let heavy = app(3, 12_000, &migs);
 
-    assert_eq!(filled(&heavy, &migs, false), used(&[("4g.40gb", 8)]));
+    assert_eq!(filled(&heavy, &migs, "esg"), used(&[("4g.40gb", 8)]));
     // Three lanes on three 2g slices: two pipelines use six of the eight.
     assert_eq!(
-        filled(&heavy, &migs, true),
+        filled(&heavy, &migs, "fluidfaas"),
         used(&[("4g.40gb", 8), ("2g.20gb", 6)])
     );
 }
@@ -107,11 +160,11 @@ fn in_the_medium_workload_pipelines_use_every_slice_and_the_baseline_none_of_the
     let medium = app(3, 5_500, &migs);
 
     assert_eq!(
-        filled(&medium, &migs, false),
+        filled(&medium, &migs, "esg"),
         used(&[("2g.20gb", 9), ("4g.40gb", 9)])
     );
     assert_eq!(
-        filled(&medium, &migs, true),
+        filled(&medium, &migs, "fluidfaas"),
         used(&[("1g.10gb", 9), ("2g.20gb", 9), ("4g.40gb", 9)])
     );
 }
@@ -122,9 +175,9 @@ fn in_layout_p2_the_heavy_workload_fits_the_3g_slices_and_pipelines_on_pairs_of_
     // Two components of one lane still fit 2g here.
     let heavy = app(3, 9_900, &migs);
 
-    assert_eq!(filled(&heavy, &migs, false), used(&[("3g.40gb", 3)]));
+    assert_eq!(filled(&heavy, &migs, "esg"), used(&[("3g.40gb", 3)]));
     assert_eq!(
-        filled(&heavy, &migs, true),
+        filled(&heavy, &migs, "fluidfaas"),
         used(&[("3g.40gb", 3), ("2g.20gb", 6)])
     );
 }
@@ -138,11 +191,11 @@ fn in_the_hybrid_layout_the_heavy_workload_runs_on_everything_from_2g_up() {
     let heavy = app(3, 12_000, &migs);
 
     assert_eq!(
-        filled(&heavy, &migs, false),
+        filled(&heavy, &migs, "esg"),
         used(&[("3g.40gb", 4), ("4g.40gb", 5)])
     );
     assert_eq!(
-        filled(&heavy, &migs, true),
+        filled(&heavy, &migs, "fluidfaas"),
         used(&[("2g.20gb", 6), ("3g.40gb", 4), ("4g.40gb", 5)])
     );
 }

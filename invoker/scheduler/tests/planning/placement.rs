@@ -226,7 +226,16 @@ fn the_slo_is_checked_on_the_slices_really_taken() {
     let ranking = needing(&[9_000, 9_000], &migs);
     let check = |ms| {
         let slo = Some(Duration::from_millis(ms));
-        place(&ranking, &free(&migs), PlaceOptions { slo, slo_check: true }).unwrap()
+        place(
+            &ranking,
+            &free(&migs),
+            PlaceOptions {
+                slo,
+                slo_check: true,
+                ..PlaceOptions::default()
+            },
+        )
+        .unwrap()
     };
 
     // Unsplit on 2g: 40 ms. Split on 1g and 2g: 60 ms and transfers.
@@ -317,7 +326,7 @@ fn slo_takes_the_fewest_slices_that_are_fast_enough() {
             &free(&migs),
             PlaceOptions {
                 slo,
-                slo_check: false,
+                ..PlaceOptions::default()
             },
         )
         .unwrap()

@@ -132,7 +132,7 @@ impl World {
             stem_cell_delay: Duration::from_secs(30),
             stem_cell_interval: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),
-            policy: ["fluidfaas", "throughput", "slo"][choices.below(3)].to_owned(),
+            policy: ["fluidfaas", "throughput", "slo", "esg", "whole"][choices.below(5)].to_owned(),
             ..Settings::default()
         };
         let budget = settings.user_memory;
