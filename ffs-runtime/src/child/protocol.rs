@@ -13,7 +13,7 @@
 //! {"type":"run","id":1,"body":{the whole body of /run}}             answered by result
 //! {"type":"build","id":2,"request":{BuildRequest}}                  answered by result
 //! {"type":"profile","id":3,"request":{ProfileRequest}}              answered by result
-//! {"type":"state","epoch":4,"desired":"run|evict|resume|drain|stop","deadline_ms":30000.0|null}
+//! {"type":"state","epoch":4,"desired":"run|evict|resume|drain|stop","shared":true,"deadline_ms":30000.0|null}
 //! {"type":"turn","turn":5}                     the turn on the shared slice is granted
 //! {"type":"poison","reason":"…"}               poison the rings and end at once
 //! ```
@@ -69,6 +69,7 @@ pub enum ToChild {
     State {
         epoch: u64,
         desired: Desired,
+        shared: Option<bool>,
         deadline_ms: Option<Millis>,
     },
     Turn {
@@ -87,6 +88,8 @@ enum Plain<'a> {
     State {
         epoch: u64,
         desired: Desired,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shared: Option<bool>,
         deadline_ms: Option<Millis>,
     },
     Turn {
@@ -114,10 +117,12 @@ impl ToChild {
             Self::State {
                 epoch,
                 desired,
+                shared,
                 deadline_ms,
             } => plain(&Plain::State {
                 epoch,
                 desired,
+                shared,
                 deadline_ms,
             }),
             Self::Turn { turn } => plain(&Plain::Turn { turn }),
@@ -311,6 +316,7 @@ mod tests {
         let state = ToChild::State {
             epoch: 4,
             desired: Desired::Drain,
+            shared: None,
             deadline_ms: Some(Millis(1.5)),
         };
         assert_eq!(

@@ -72,6 +72,7 @@ impl Life {
             Some(lane) => self.child.send(ToChild::State {
                 epoch: lane.epoch(),
                 desired: departure.desired(),
+                shared: None,
                 deadline_ms: Some(Millis(time.as_secs_f64() * 1000.0)),
             }),
         }

@@ -202,12 +202,14 @@ impl Life {
                 let StateDocument {
                     epoch,
                     desired,
+                    shared,
                     deadline_ms,
                     ..
                 } = *state;
                 self.child.send(ToChild::State {
                     epoch,
                     desired,
+                    shared,
                     deadline_ms,
                 });
             }

@@ -2,14 +2,16 @@
 
 use crate::decision::Decision;
 use crate::fault::Blame;
-use crate::reason::{Assigned, Refusal, RemovalReason, StartReason, StopReason};
+use crate::reason::{
+    Assigned, EvictReason, Refusal, RemovalReason, ShareReason, StartReason, StopReason, WakeReason,
+};
 use crate::work::{ActionRevision, ContainerNumber, FunctionKey, Saved};
 use proto::ffs::assignment::AssignmentDocument;
 use proto::ffs::dag::DagDocument;
 use proto::ffs::migs::MigsDocument;
 use proto::ffs::profile::ProfileDocument;
 use proto::ffs::ranking::RankingDocument;
-use proto::id::{ActivationId, InstanceId, ProfileName, SliceUuid};
+use proto::id::{ActivationId, InstanceId, LaneId, ProfileName, SliceUuid};
 use proto::unit::Bytes;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -46,6 +48,29 @@ pub enum Command {
     Route {
         activation: ActivationId,
         instance: InstanceId,
+    },
+    /// Move the weights of all lanes to host memory; nothing is in flight. The containers stay.
+    /// → `SwappedOut`, or `LaneDied` of a lane that cannot
+    Evict {
+        instance: InstanceId,
+        because: EvictReason,
+    },
+    /// Move the weights back; the instance has its old slices again. → `Ready`, or `LaneDied`
+    Wake {
+        instance: InstanceId,
+        because: WakeReason,
+    },
+    /// The lanes of a running instance compute in turns from now on (`shared`), or cease to. → `Sharing`
+    Share {
+        instance: InstanceId,
+        shared: bool,
+        because: ShareReason,
+    },
+    /// It is the lane's turn. → `TurnReturned`
+    GrantTurn {
+        instance: InstanceId,
+        lane: LaneId,
+        turn: u64,
     },
     /// Take the instance down; it has no work, or has lost a lane. Of one that is starting, the
     /// start is broken off. Activations in flight still report `Finished`. → `Stopped`
@@ -173,6 +198,17 @@ impl fmt::Display for Command {
                 )
             }
             Self::Route { activation, instance } => write!(f, "route {activation} to {instance}"),
+            Self::Evict { instance, because } => write!(f, "evict {instance}: {because}"),
+            Self::Wake { instance, because } => write!(f, "wake {instance}: {because}"),
+            Self::Share {
+                instance,
+                shared,
+                because,
+            } => match shared {
+                true => write!(f, "open the slices of {instance}: {because}"),
+                false => write!(f, "close the slices of {instance}: {because}"),
+            },
+            Self::GrantTurn { instance, lane, turn } => write!(f, "turn {turn} of {lane} of {instance}"),
             Self::Stop { instance, because } => write!(f, "stop {instance}: {because}"),
             Self::StartContainer {
                 container,

@@ -33,6 +33,12 @@ pub enum What {
     Profile,
     Start,
     Stop,
+    /// Weights go to host memory.
+    Evict,
+    /// They come back.
+    Wake,
+    /// Slices are opened to other instances, or closed.
+    Share,
     Wait,
     Refuse,
     /// The slices have changed, or could not be read.

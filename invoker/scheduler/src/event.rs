@@ -43,7 +43,11 @@ pub enum Event {
         result: Result<Box<ProfileRows>, Fault>,
     },
 
-    /// All lanes of the instance are loaded.
+    /// End of an `Evict`: the weights of all lanes are in host memory, and the slices are empty.
+    SwappedOut {
+        instance: InstanceId,
+    },
+    /// All lanes of the instance are loaded, or their weights are back (end of a `Wake`).
     Ready {
         instance: InstanceId,
     },
@@ -51,6 +55,22 @@ pub enum Event {
     StartFailed {
         instance: InstanceId,
         fault: Fault,
+    },
+    /// End of a `Share`: all lanes of the instance do as it said.
+    Sharing {
+        instance: InstanceId,
+    },
+    /// A lane on a shared slice asks for its turn, the how-manieth of its own count.
+    TurnWanted {
+        instance: InstanceId,
+        lane: LaneId,
+        turn: u64,
+    },
+    /// It has computed, and gives the turn back.
+    TurnReturned {
+        instance: InstanceId,
+        lane: LaneId,
+        turn: u64,
     },
     /// A lane ended by itself. The scheduler answers with `Stop`.
     LaneDied {

@@ -26,6 +26,7 @@ mod knowledge;
 pub mod decision;
 pub mod instance;
 pub mod hotness;
+pub mod sharing;
 pub mod slices;
 pub mod memory;
 pub mod policy;

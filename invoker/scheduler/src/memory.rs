@@ -29,6 +29,11 @@ impl Memory {
         self.used
     }
 
+    /// Part of it whose removal is under way.
+    pub fn leaving(&self) -> Bytes {
+        self.leaving
+    }
+
     pub fn free(&self) -> Bytes {
         Bytes(self.budget.0 - self.used.0)
     }

@@ -148,6 +148,59 @@ impl fmt::Display for RemovalReason {
     }
 }
 
+/// Why an instance's weights leave their slices for host memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EvictReason {
+    /// The coldest makes room for a function that has no instance.
+    ForFunction { function: String },
+}
+
+impl fmt::Display for EvictReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForFunction { function } => write!(f, "the coldest makes room for {function}"),
+        }
+    }
+}
+
+/// Why a warm instance's weights return to their slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeReason {
+    /// Its slices are free again.
+    Free,
+    /// Its slices are in use by functions that need little of them.
+    Shared,
+}
+
+impl fmt::Display for WakeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => f.write_str("an activation waits and its slices are free"),
+            Self::Shared => f.write_str("an activation waits and its slices can be shared"),
+        }
+    }
+}
+
+/// Why a running instance's slices are opened to others, or closed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShareReason {
+    /// It needs little of them, and a function waits that could share them.
+    ForFunction { function: String },
+    /// Nobody else is left there.
+    Alone,
+}
+
+impl fmt::Display for ShareReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForFunction { function } => {
+                write!(f, "it needs little of them, and {function} can share them")
+            }
+            Self::Alone => f.write_str("nobody else is left there"),
+        }
+    }
+}
+
 /// Why an instance is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -155,8 +208,21 @@ pub enum StopReason {
     Idle {
         since: Duration,
     },
+    /// Its weights lay in host memory for longer than its keep-alive.
+    Warm {
+        since: Duration,
+    },
+    /// The coldest of the warm ones goes: containers hold more memory than warm instances may.
+    HostMemory {
+        used: Bytes,
+        most: Bytes,
+    },
     /// A newer revision of the action has been invoked.
     Superseded {
+        by: String,
+    },
+    /// An instance on better slices does its work.
+    Replaced {
         by: String,
     },
     /// The longest idle makes room for a function that has no instance.
@@ -189,7 +255,15 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Idle { since } => write!(f, "idle for {}", Seconds(*since)),
+            Self::Warm { since } => write!(f, "not needed for {}", Seconds(*since)),
+            Self::HostMemory { used, most } => {
+                write!(
+                    f,
+                    "containers hold {used}, and warm instances are kept up to {most}"
+                )
+            }
             Self::Superseded { by } => write!(f, "revision {by} of the action replaces it"),
+            Self::Replaced { by } => write!(f, "{by} on better slices does its work"),
             Self::Evicted { for_function } => {
                 write!(f, "the longest idle makes room for {for_function}")
             }

@@ -130,6 +130,19 @@ impl Scheduler {
                 result,
             } => pipelines.profiled(&function, &slice, result, step),
             Event::Ready { instance } => pipelines.ready(&instance, step),
+            Event::SwappedOut { instance } => pipelines.swapped_out(&instance, step),
+            Event::Sharing { instance } => {
+                pipelines.sharing(&instance, step);
+                concerned = false;
+            }
+            Event::TurnWanted { instance, lane, turn } => {
+                pipelines.turn_wanted(&instance, lane, turn, step);
+                concerned = false;
+            }
+            Event::TurnReturned { instance, lane, turn } => {
+                pipelines.turn_returned(&instance, lane, turn, step);
+                concerned = false;
+            }
             Event::StartFailed { instance, fault } => pipelines.start_failed(&instance, &fault, step),
             Event::LaneDied {
                 instance,

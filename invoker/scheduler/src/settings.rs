@@ -35,8 +35,23 @@ pub struct Settings {
     pub policy: String,
     /// Idle time until an instance is stopped.
     pub keep_alive: Duration,
-    /// An instance is not evicted before it was ready for this long.
+    /// An instance is neither evicted nor moved before it was ready for this long, or for twice the
+    /// time that its weights take to return, whichever is longer.
     pub residency: Duration,
+    /// Whose weights leave the slices first.
+    pub victims: Victims,
+    /// Part of `user_memory` that containers may hold while warm instances are kept.
+    pub host_memory_high: f64,
+    /// An instance that needs less than this share of its slices may be made to share them …
+    pub demote: f64,
+    /// … after it needed less for this long.
+    pub dwell: Duration,
+    /// An instance on shared slices that needs more than this is given slices of its own, if any are free.
+    pub promote: f64,
+    /// Instances on one slice may need this share of it together.
+    pub share_most: f64,
+    /// How long a lane may keep a shared slice while others wait for it.
+    pub turn_most: Duration,
     /// Least time that an activation may wait, beside its own limit: `time-limit.std` (K-63).
     pub least_limit: Duration,
     /// A function's activations rest this long before its other slice profiles are measured.
@@ -62,11 +77,41 @@ impl Default for Settings {
             policy: "fluidfaas".to_owned(),
             keep_alive: Duration::from_secs(600),
             residency: Duration::from_secs(1),
+            victims: Victims::Hotness,
+            host_memory_high: 0.8,
+            demote: 0.2,
+            dwell: Duration::from_secs(10),
+            promote: 0.5,
+            share_most: 0.8,
+            turn_most: Duration::from_millis(200),
             least_limit: Duration::from_secs(60),
             profile_rest: Duration::from_secs(1),
             decisions: 200,
         }
     }
+}
+
+/// Which idle instance makes room first. Source: FluidFaaS §9, "victim choice".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victims {
+    /// Least hotness × time to return / bytes freed.
+    Hotness,
+    /// Least recently used.
+    Lru,
+    /// Least often used.
+    Lfu,
+    /// Least time to return.
+    Cost,
+}
+
+impl Victims {
+    /// As the setting writes it.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("hotness", Self::Hotness),
+        ("lru", Self::Lru),
+        ("lfu", Self::Lfu),
+        ("cost", Self::Cost),
+    ];
 }
 
 /// Containers of one kind and memory that are started before anyone asks for them (L-45).

@@ -1,12 +1,13 @@
-//! Ledger of the slices: each is free, leased or fenced, never two of them.
+//! Ledger of the slices: each is free, leased, shared or fenced, never two of them.
 //!
 //! A lease is taken for all lanes of a placement or for none, and giving it up is giving the
-//! slices back.
+//! slices back. A slice has one holder, or several instances that share it.
 
 use crate::free::{FreeSlices, InventoryError, Kind};
 use crate::work::ActionRevision;
 use proto::ffs::migs::{InventorySource, MigsDocument, SliceState};
 use proto::id::{InstanceId, SliceUuid};
+use proto::unit::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who has leased a slice.
@@ -17,14 +18,17 @@ pub enum Holder {
     Profiling(ActionRevision),
 }
 
-/// The slices that one holder has to itself. Whoever has it holds them.
+/// The slices of one holder: to itself, or shared with other instances. Whoever has it holds them.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a lease that is dropped keeps its slices from everybody else"]
-pub struct Lease(Vec<SliceUuid>);
+pub struct Lease {
+    slices: Vec<SliceUuid>,
+    holder: Holder,
+}
 
 impl Lease {
     pub fn slices(&self) -> &[SliceUuid] {
-        &self.0
+        &self.slices
     }
 }
 
@@ -37,6 +41,8 @@ pub struct Ledger {
     /// As if nothing were leased or fenced.
     whole: FreeSlices,
     leased: BTreeMap<SliceUuid, Holder>,
+    /// Slices that are shared, with the instances that compute there in turns.
+    shared: BTreeMap<SliceUuid, BTreeSet<InstanceId>>,
     /// Slices of the inventory that must not be used.
     fenced: BTreeSet<SliceUuid>,
 }
@@ -51,6 +57,7 @@ impl Ledger {
             empty,
             whole: FreeSlices::new(&as_if_whole(&inventory))?,
             leased: BTreeMap::new(),
+            shared: BTreeMap::new(),
             fenced: fenced(&inventory),
             inventory,
         })
@@ -64,7 +71,7 @@ impl Ledger {
         let empty = FreeSlices::new(&as_if_empty(&inventory))?;
         let whole = FreeSlices::new(&as_if_whole(&inventory))?;
         let mut free = empty.clone();
-        for slice in self.leased.keys() {
+        for slice in self.leased.keys().chain(self.shared.keys()) {
             free.take(slice);
         }
         self.free = free;
@@ -103,6 +110,13 @@ impl Ledger {
         self.inventory.gpus.first().map_or("", |gpu| gpu.model.as_str())
     }
 
+    /// What a slice of the inventory holds.
+    pub fn memory(&self, slice: &SliceUuid) -> Option<Bytes> {
+        let slices = &self.inventory.slices;
+        let known = slices.iter().find(|known| known.uuid == *slice)?;
+        Some(known.memory_bytes)
+    }
+
     /// Takes all slices for one holder, or none if one of them is not free.
     pub fn lease(&mut self, slices: &[SliceUuid], holder: &Holder) -> Option<Lease> {
         for (taken, slice) in slices.iter().enumerate() {
@@ -116,12 +130,68 @@ impl Ledger {
         for slice in slices {
             self.leased.insert(slice.clone(), holder.clone());
         }
-        Some(Lease(slices.to_vec()))
+        Some(Lease {
+            slices: slices.to_vec(),
+            holder: holder.clone(),
+        })
     }
 
-    /// Gives the slices back. Those that are fenced or gone do not become free.
+    /// Takes all slices for an instance that computes there in turns, or none if one of them is
+    /// neither shared nor free.
+    pub fn share(&mut self, slices: &[SliceUuid], instance: &InstanceId) -> Option<Lease> {
+        let open = |slice: &SliceUuid| {
+            (self.shared.contains_key(slice) && self.is_in_order(slice)) || self.free.is_free(slice)
+        };
+        if !slices.iter().all(open) {
+            return None;
+        }
+        for slice in slices {
+            self.free.take(slice);
+            let owners = self.shared.entry(slice.clone()).or_default();
+            owners.insert(instance.clone());
+        }
+        Some(Lease {
+            slices: slices.to_vec(),
+            holder: Holder::Instance(instance.clone()),
+        })
+    }
+
+    /// Opens an instance's own slices to others.
+    pub fn open(&mut self, lease: &Lease) {
+        let Holder::Instance(instance) = &lease.holder else {
+            return;
+        };
+        for slice in &lease.slices {
+            if self.leased.remove(slice).is_some() {
+                let owners = self.shared.entry(slice.clone()).or_default();
+                owners.insert(instance.clone());
+            }
+        }
+    }
+
+    /// Closes shared slices to others, if nobody else is there; says whether it did.
+    pub fn close(&mut self, lease: &Lease) -> bool {
+        let alone = |slice: &SliceUuid| self.shared.get(slice).is_some_and(|owners| owners.len() == 1);
+        let closed = lease.slices.iter().all(alone);
+        if closed {
+            for slice in &lease.slices {
+                self.shared.remove(slice);
+                self.leased.insert(slice.clone(), lease.holder.clone());
+            }
+        }
+        closed
+    }
+
+    /// Gives the slices back. Those that are fenced, gone or still shared do not become free.
     pub fn release(&mut self, lease: Lease) {
-        for slice in lease.0 {
+        for slice in lease.slices {
+            if let (Some(owners), Holder::Instance(instance)) = (self.shared.get_mut(&slice), &lease.holder) {
+                owners.remove(instance);
+                if !owners.is_empty() {
+                    continue;
+                }
+                self.shared.remove(&slice);
+            }
             self.leased.remove(&slice);
             if self.is_in_order(&slice) {
                 self.free.give_back(&slice);
@@ -129,10 +199,30 @@ impl Ledger {
         }
     }
 
-    /// What would be free if these leases were given up.
+    /// The instances on a shared slice; none if it is not shared.
+    pub fn sharers(&self, slice: &SliceUuid) -> Option<&BTreeSet<InstanceId>> {
+        self.shared.get(slice)
+    }
+
+    /// What would be free if these leases were given up; a shared slice, if all of its are.
     pub fn free_without<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) -> FreeSlices {
         let mut free = self.free.clone();
+        let mut leaving: BTreeMap<&SliceUuid, usize> = BTreeMap::new();
         for slice in leases.into_iter().flat_map(Lease::slices) {
+            let leaving = leaving.entry(slice).or_default();
+            *leaving += 1;
+            let owners = self.shared.get(slice).map_or(1, BTreeSet::len);
+            if *leaving == owners && self.is_in_order(slice) {
+                free.give_back(slice);
+            }
+        }
+        free
+    }
+
+    /// What would be open to an instance that shares: the free slices, and these.
+    pub fn free_with<'a>(&self, slices: impl IntoIterator<Item = &'a SliceUuid>) -> FreeSlices {
+        let mut free = self.free.clone();
+        for slice in slices {
             if self.is_in_order(slice) {
                 free.give_back(slice);
             }
@@ -154,8 +244,12 @@ impl Ledger {
         let mut document = self.inventory.clone();
         for slice in &mut document.slices {
             slice.owners.clear();
+            if let Some(owners) = self.shared.get(&slice.uuid) {
+                slice.owners.extend(owners.iter().cloned());
+            }
             slice.state = match self.leased.get(&slice.uuid) {
                 _ if self.fenced.contains(&slice.uuid) => SliceState::Fenced,
+                None if !slice.owners.is_empty() => SliceState::Shared,
                 None => SliceState::Free,
                 Some(holder) => {
                     if let Holder::Instance(instance) = holder {
@@ -201,7 +295,6 @@ fn fenced(inventory: &MigsDocument) -> BTreeSet<SliceUuid> {
 mod tests {
     use super::*;
     use proto::ffs::migs::{Gpu, MigsSchema, Slice};
-    use proto::unit::Bytes;
 
     #[test]
     fn a_lease_is_for_all_slices_or_for_none() {
@@ -239,6 +332,45 @@ mod tests {
         assert_eq!(ledger.document().slices[0].owners, ["i-1".parse().unwrap()]);
         ledger.release(lease);
         assert_eq!(ledger.free().len(), 4);
+    }
+
+    #[test]
+    fn a_shared_slice_is_free_when_its_last_owner_has_left() {
+        let mut ledger = Ledger::new(inventory(2)).unwrap();
+        let first = ledger.lease(&[uuid(0)], &instance("i-1")).unwrap();
+        let id = |id: &str| id.parse().unwrap();
+        assert_eq!(ledger.share(&[uuid(0)], &id("i-2")), None, "it is not open");
+
+        ledger.open(&first);
+        let second = ledger.share(&[uuid(0), uuid(1)], &id("i-2")).unwrap();
+        assert_eq!(ledger.free().len(), 0);
+        let document = ledger.document();
+        assert_eq!(document.slices[0].state, SliceState::Shared);
+        assert_eq!(document.slices[0].owners, [id("i-1"), id("i-2")]);
+        assert!(!ledger.close(&first), "somebody else is there");
+        assert_eq!(ledger.free_without([&first]).len(), 0);
+        assert_eq!(ledger.free_without([&second]).len(), 1);
+        assert_eq!(ledger.free_without([&first, &second]).len(), 2);
+
+        ledger.release(second);
+        assert_eq!(ledger.free().len(), 1);
+        assert!(ledger.close(&first));
+        assert_eq!(ledger.document().slices[0].state, SliceState::Hot);
+        ledger.release(first);
+        assert_eq!(ledger.free().len(), 2);
+    }
+
+    #[test]
+    fn a_fenced_slice_is_shared_with_nobody() {
+        let mut ledger = Ledger::new(inventory(1)).unwrap();
+        let first = ledger.share(&[uuid(0)], &"i-1".parse().unwrap()).unwrap();
+        let mut sick = inventory(1);
+        sick.slices[0].state = SliceState::Fenced;
+        ledger.read(sick).unwrap();
+
+        assert_eq!(ledger.share(&[uuid(0)], &"i-2".parse().unwrap()), None);
+        ledger.release(first);
+        assert!(!ledger.free().is_free(&uuid(0)));
     }
 
     #[test]

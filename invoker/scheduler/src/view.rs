@@ -1,7 +1,6 @@
 //! How things stand: what the admin API, the dashboard and gauges show.
 
 use crate::containers::{Pool, PoolCounts};
-use crate::instance::State;
 use crate::instant::Instant;
 use crate::job::Job;
 use crate::memory::Memory;
@@ -96,13 +95,7 @@ impl View {
         let instances = pipelines.instances().map(|instance| InstanceView {
             instance: instance.id.to_string(),
             function: instance.function.to_string(),
-            state: match instance.state {
-                State::Starting => "starting",
-                State::Hot { .. } => "hot",
-                State::Draining { .. } => "draining",
-                State::Stopping { .. } => "stopping",
-                State::Cold { .. } => "cold",
-            },
+            state: instance.state.name(),
             plan: instance.key.clone(),
             slices: instance.slices().iter().map(ToString::to_string).collect(),
             in_flight: instance.runs.len(),

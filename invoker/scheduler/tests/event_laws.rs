@@ -45,3 +45,45 @@ proptest! {
         prop_assert_eq!(play(numbers.clone()), play(numbers));
     }
 }
+
+/// The laws above are worth something only for what happens in their world.
+#[test]
+fn the_world_sees_every_kind_of_command() {
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for seed in 0..200_u32 {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+        let numbers = (0..1200).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % 64
+        });
+        let mut world = World::new(Choices::new(numbers.collect()));
+        world.run();
+        for said in world.said.iter().filter_map(|said| said.strip_prefix("    ")) {
+            let kind = said.split([' ', '(']).next().unwrap_or_default();
+            *seen.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+    for kind in [
+        "Build",
+        "Profile",
+        "Save",
+        "Start",
+        "Route",
+        "Evict",
+        "Wake",
+        "Share",
+        "GrantTurn",
+        "Stop",
+        "StartContainer",
+        "Run",
+        "Pause",
+        "Resume",
+        "RemoveContainer",
+        "Refuse",
+    ] {
+        assert!(
+            seen.get(kind).is_some_and(|times| *times >= 10),
+            "{kind}: {seen:?}"
+        );
+    }
+}

@@ -5,17 +5,18 @@ use crate::activation::run::{How, Ran};
 use crate::container::{Container, ContainerSpec, Image};
 use crate::explain::{self, Explained};
 use crate::metrics::{self, Transaction};
-use crate::pipeline::Example;
 use crate::pipeline::build::Profile;
 use crate::pipeline::start::provisioning_fault;
+use crate::pipeline::{self, Example, Pipelines, Reporter};
 use crate::readiness;
+use proto::ffs::state::Desired;
 use proto::id::{ActivationId, InstanceId};
 use proto::unit::Bytes;
 use proto::whisk::transid::TransactionId;
 use scheduler::command::{Purpose, Start};
 use scheduler::event::Outcome;
 use scheduler::fault::{Blame, Fault};
-use scheduler::reason::{Refusal, StartReason};
+use scheduler::reason::{Refusal, StartReason, WakeReason};
 use scheduler::work::ContainerNumber;
 use scheduler::{Command, Event, Instant};
 use std::collections::BTreeMap;
@@ -82,6 +83,28 @@ impl Dispatcher {
             Command::Start(start) => self.start(*start),
             Command::Route { activation, instance } => self.route(activation, &instance),
             Command::Stop { instance, because } => self.stop(instance, &because.to_string()),
+            Command::Evict { instance, because } => {
+                info!(%instance, %because, "evict");
+                self.change(&instance, Desired::Evict, None);
+            }
+            Command::Wake { instance, because } => {
+                info!(%instance, %because, "wake");
+                let shared = because == WakeReason::Shared;
+                self.change(&instance, Desired::Resume, Some(shared));
+            }
+            Command::Share {
+                instance,
+                shared,
+                because,
+            } => {
+                info!(%instance, shared, %because, "share");
+                self.change(&instance, Desired::Run, Some(shared));
+            }
+            Command::GrantTurn { instance, lane, turn } => {
+                if let Some(instance) = self.instances.get(&instance) {
+                    Pipelines::grant_turn(instance, lane, turn);
+                }
+            }
             Command::StartContainer {
                 container,
                 purpose,
@@ -176,15 +199,9 @@ impl Dispatcher {
                 Some(example) => example,
                 None => hands.example_of(&start).await?,
             };
-            let (deaths, dying) = (inbox.clone(), start.instance.clone());
-            let died = move |lane, because| {
-                deaths.event(Event::LaneDied {
-                    instance: dying,
-                    lane,
-                    because,
-                });
-            };
-            let instance = hands.pipelines.start(&start, &example, &stop, died).await?;
+            let (reports, id) = (inbox.clone(), start.instance.clone());
+            let report = Reporter::new(move |report| reports.event(as_event(id.clone(), report)));
+            let instance = hands.pipelines.start(&start, &example, &stop, report).await?;
             inbox.tell(Message::Ready(instance));
             Ok::<(), Fault>(())
         };
@@ -193,6 +210,13 @@ impl Dispatcher {
                 inbox.event(Event::StartFailed { instance: id, fault });
             }
         });
+    }
+
+    /// An instance that is gone reports nothing; its end is known already.
+    fn change(&self, instance: &InstanceId, desired: Desired, shared: Option<bool>) {
+        if let Some(instance) = self.instances.get(instance) {
+            self.hands.pipelines.change(instance, desired, shared);
+        }
     }
 
     fn route(&mut self, activation: ActivationId, instance: &InstanceId) {
@@ -485,6 +509,23 @@ fn unknown(function: &str) -> Fault {
     Fault::whisk(format!(
         "no activation of {function} was seen, so there are no arguments to run it with"
     ))
+}
+
+fn as_event(instance: InstanceId, report: pipeline::Report) -> Event {
+    match report {
+        pipeline::Report::Died { lane, because } => Event::LaneDied {
+            instance,
+            lane,
+            because,
+        },
+        pipeline::Report::Reached(Desired::Evict) => Event::SwappedOut { instance },
+        pipeline::Report::Reached(Desired::Resume) => Event::Ready { instance },
+        pipeline::Report::Reached(Desired::Run | Desired::Drain | Desired::Stop) => {
+            Event::Sharing { instance }
+        }
+        pipeline::Report::Turn { lane, want, turn } if want => Event::TurnWanted { instance, lane, turn },
+        pipeline::Report::Turn { lane, turn, .. } => Event::TurnReturned { instance, lane, turn },
+    }
 }
 
 fn blame(fault: &Fault) -> &'static str {

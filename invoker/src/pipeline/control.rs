@@ -124,22 +124,12 @@ impl Control {
     /// # Errors
     /// If the lane is not connected, or has not read what it was sent before.
     pub fn send(&self, lane: LaneId, message: InvokerMessage) -> Result<(), SendError> {
-        self.lanes.with(|lanes| {
-            let connection = match lanes.get(&lane).map(|lane| &lane.connection) {
-                Some(Connection::Open(connection)) => connection,
-                Some(Connection::Expected | Connection::Closed) | None => {
-                    return Err(SendError::NotConnected(lane));
-                }
-            };
-            match connection.outgoing.try_send(message) {
-                Ok(()) => Ok(()),
-                Err(mpsc::error::TrySendError::Closed(_)) => Err(SendError::NotConnected(lane)),
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    connection.stop.cancel();
-                    Err(SendError::Stuck(lane))
-                }
-            }
-        })
+        self.lanes.send(lane, message)
+    }
+
+    /// Another way to say something to the lanes.
+    pub fn speaker(&self) -> Speaker {
+        Speaker(Arc::clone(&self.lanes))
     }
 
     /// Closes all connections and waits until nothing is left of them.
@@ -153,6 +143,20 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Says something to the lanes of an instance as long as its sockets are open.
+#[derive(Clone, Debug)]
+pub struct Speaker(Arc<Lanes>);
+
+impl Speaker {
+    /// As [`Control::send`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send(&self, lane: LaneId, message: InvokerMessage) -> Result<(), SendError> {
+        self.0.send(lane, message)
     }
 }
 
@@ -202,6 +206,25 @@ impl Lanes {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         )
+    }
+
+    fn send(&self, lane: LaneId, message: InvokerMessage) -> Result<(), SendError> {
+        self.with(|lanes| {
+            let connection = match lanes.get(&lane).map(|lane| &lane.connection) {
+                Some(Connection::Open(connection)) => connection,
+                Some(Connection::Expected | Connection::Closed) | None => {
+                    return Err(SendError::NotConnected(lane));
+                }
+            };
+            match connection.outgoing.try_send(message) {
+                Ok(()) => Ok(()),
+                Err(mpsc::error::TrySendError::Closed(_)) => Err(SendError::NotConnected(lane)),
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    connection.stop.cancel();
+                    Err(SendError::Stuck(lane))
+                }
+            }
+        })
     }
 
     /// Takes a `hello` as the one of its lane.

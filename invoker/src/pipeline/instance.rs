@@ -1,13 +1,15 @@
 //! A running instance: its lanes, what holds them together, and how it ends.
 
 use super::config_layer::ConfigLayer;
-use super::control::Control;
+use super::control::{Control, Speaker};
 use crate::container::{Container, SharedMemory};
+use proto::ffs::state::Desired;
 use proto::ffs::timing::{LaneTiming, RecordLane};
 use proto::id::{ComponentId, InstanceId, LaneId, ProfileName, SliceUuid};
 use proto::unit::Millis;
 use scheduler::fault::Fault;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
@@ -28,6 +30,9 @@ pub struct Instance {
     pub(super) slo: Option<Millis>,
     pub(super) lanes: BTreeMap<LaneId, Lane>,
     pub(super) death: watch::Receiver<Option<Fault>>,
+    pub(super) speaker: Speaker,
+    pub(super) changes: Changes,
+    pub(super) report: Reporter,
     /// What stopping takes; none once it is stopped.
     pub(super) remains: Mutex<Option<Remains>>,
 }
@@ -38,7 +43,97 @@ pub(super) struct Remains {
     pub(super) layer: ConfigLayer,
     pub(super) control: Control,
     pub(super) shared_memory: Option<SharedMemory>,
-    pub(super) epoch: u64,
+    /// Of the newest state that was written.
+    pub(super) written: u64,
+}
+
+/// What an instance reports by itself after it was ready.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// A lane has ended, or has to be given up; the last report.
+    Died { lane: LaneId, because: String },
+    /// All lanes have reached what they were last told.
+    Reached(Desired),
+    /// A lane on a shared slice wants its turn, or gives it back.
+    Turn { lane: LaneId, want: bool, turn: u64 },
+}
+
+/// Where an instance's reports go.
+#[derive(Clone)]
+pub struct Reporter(Arc<dyn Fn(Report) + Send + Sync>);
+
+impl Reporter {
+    pub fn new(to: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(to))
+    }
+
+    pub(super) fn tell(&self, report: Report) {
+        (self.0)(report);
+    }
+}
+
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reporter")
+    }
+}
+
+/// The states that the lanes were told, until they have reached them.
+#[derive(Debug)]
+pub(super) struct Changes(std::sync::Mutex<Told>);
+
+#[derive(Debug)]
+struct Told {
+    epoch: u64,
+    open: VecDeque<(u64, Desired)>,
+    /// The highest epoch that each lane has reached.
+    reached: BTreeMap<LaneId, u64>,
+}
+
+impl Changes {
+    pub(super) fn new(epoch: u64, lanes: impl IntoIterator<Item = LaneId>) -> Self {
+        Self(std::sync::Mutex::new(Told {
+            epoch,
+            open: VecDeque::new(),
+            reached: lanes.into_iter().map(|lane| (lane, epoch)).collect(),
+        }))
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&mut Told) -> T) -> T {
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The epoch of a new state.
+    pub(super) fn begin(&self, desired: Desired) -> u64 {
+        self.with(|told| {
+            told.epoch += 1;
+            told.open.push_back((told.epoch, desired));
+            told.epoch
+        })
+    }
+
+    /// What all lanes have reached now that this one has; a later state stands for those before it.
+    pub(super) fn reached(&self, lane: LaneId, epoch: u64) -> Vec<Desired> {
+        self.with(|told| {
+            if let Some(reached) = told.reached.get_mut(&lane) {
+                *reached = (*reached).max(epoch);
+            }
+            let all = told.reached.values().copied().min().unwrap_or(0);
+            let mut done = Vec::new();
+            while let Some((_, desired)) = told.open.pop_front_if(|(epoch, _)| *epoch <= all) {
+                done.push(desired);
+            }
+            done
+        })
+    }
+
+    /// A lane that has not reached this epoch.
+    pub(super) fn behind(&self, epoch: u64) -> Option<LaneId> {
+        self.with(|told| {
+            let behind = |(lane, reached): (&LaneId, &u64)| (*reached < epoch).then_some(*lane);
+            told.reached.iter().find_map(behind)
+        })
+    }
 }
 
 impl Instance {
@@ -71,6 +166,12 @@ impl Instance {
         known.ok()?.ok()?.clone()
     }
 
+    /// A sentence about a lane that says where it is.
+    pub(super) fn in_lane(&self, lane: LaneId, why: &str) -> String {
+        let place = &self.lanes[&lane];
+        lane_sentence(lane, &place.components, &place.slice, &place.profile, why)
+    }
+
     /// A lane's times, with the slice that it runs on.
     pub fn record_lane(&self, timing: &LaneTiming) -> Option<RecordLane> {
         let lane = self.lanes.get(&timing.id)?;
@@ -100,4 +201,24 @@ pub(super) fn lane_sentence(
         "lane {lane} (components {}) on slice {slice} ({profile}): {why}",
         components.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_reached_when_the_last_lane_has_reached_it_or_a_later_one() {
+        let other = LaneId::new(1, 0);
+        let changes = Changes::new(1, [LaneId::HEAD, other]);
+        let (shared, evicted) = (changes.begin(Desired::Run), changes.begin(Desired::Evict));
+        assert_eq!((shared, evicted), (2, 3));
+
+        assert_eq!(changes.reached(LaneId::HEAD, 3), []);
+        assert_eq!(changes.behind(3), Some(other));
+        assert_eq!(changes.reached(other, 2), [Desired::Run]);
+        assert_eq!(changes.reached(other, 3), [Desired::Evict]);
+        assert_eq!(changes.behind(3), None);
+        assert_eq!(changes.reached(other, 3), [], "once");
+    }
 }

@@ -9,7 +9,7 @@ pub mod control;
 #[cfg(test)]
 mod sample;
 
-pub use instance::Instance;
+pub use instance::{Instance, Report, Reporter};
 
 use crate::activation::{Executable, Job, run};
 use crate::config::{Identity, Settings};

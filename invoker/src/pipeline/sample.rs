@@ -50,6 +50,7 @@ pub(super) fn state(epoch: u64, desired: Desired) -> StateDocument {
         epoch,
         desired,
         lanes: None,
+        shared: None,
         deadline_ms: None,
     }
 }

@@ -3,7 +3,7 @@
 
 use super::config_layer::Documents;
 use super::control::{Control, Heard, LaneEvent};
-use super::instance::{Instance, Lane, Remains, lane_sentence};
+use super::instance::{Changes, Instance, Lane, Remains, Report, Reporter, lane_sentence};
 use super::{Example, Pipelines, access, find};
 use crate::completion::response::{self, Verdict};
 use crate::completion::texts;
@@ -29,6 +29,8 @@ use tracing::{info, warn};
 const LEAST_START_LIMIT: Duration = Duration::from_secs(60);
 /// Rings' headers, and what the tmpfs needs for itself.
 const MEMORY_SLACK: Bytes = Bytes::mib(1);
+/// How long lanes may take to move their weights, or to begin to take turns.
+const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 /// How long lanes that were told to stop may take before they are killed.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -66,8 +68,8 @@ struct Scaffold {
 }
 
 impl Pipelines {
-    /// Starts all lanes of an instance, or none; `stop` breaks it off. `died` is called at most once, when a lane has ended
-    /// by itself after the instance was ready.
+    /// Starts all lanes of an instance, or none; `stop` breaks it off. `report` hears what the instance says by
+    /// itself once it is ready.
     ///
     /// # Errors
     /// Whose fault it is, with a sentence; nothing of the instance is left.
@@ -76,12 +78,12 @@ impl Pipelines {
         start: &Start,
         example: &Example,
         stop: &CancellationToken,
-        died: impl FnOnce(LaneId, String) + Send + 'static,
+        report: Reporter,
     ) -> Result<Arc<Instance>, Fault> {
         let mut scaffold = Scaffold::default();
         let limit = example.executable.time_limit().max(LEAST_START_LIMIT);
         let outcome = tokio::select! {
-            outcome = self.erect(start, example, &mut scaffold, died) => outcome,
+            outcome = self.erect(start, example, &mut scaffold, report) => outcome,
             () = stop.cancelled() => Err(Fault::whisk("the start was broken off")),
             () = tokio::time::sleep(limit) => {
                 Err(Fault::developer(format!("the instance did not load within {} ms", limit.as_millis())))
@@ -100,7 +102,7 @@ impl Pipelines {
         start: &Start,
         example: &Example,
         scaffold: &mut Scaffold,
-        died: impl FnOnce(LaneId, String) + Send + 'static,
+        report: Reporter,
     ) -> Result<Arc<Instance>, Fault> {
         let assignment = &start.assignment;
         let uid = self.next_uid();
@@ -206,16 +208,19 @@ impl Pipelines {
                 })
                 .collect(),
             death,
+            speaker: control.speaker(),
+            changes: Changes::new(assignment.epoch, lanes.iter().map(|lane| lane.id)),
+            report,
             remains: Mutex::new(Some(Remains {
                 layer,
                 control,
                 shared_memory: scaffold.shared_memory.clone(),
-                epoch: assignment.epoch,
+                written: assignment.epoch,
             })),
         });
         let watched = Arc::clone(&instance);
         let engine = Arc::clone(&self.engine);
-        tokio::spawn(async move { watch_lanes(&watched, engine.as_ref(), heard, dead, died).await });
+        tokio::spawn(async move { watch_lanes(&watched, engine.as_ref(), heard, dead).await });
         info!(instance = %start.instance, plan = instance.plan, "ready");
         Ok(instance)
     }
@@ -291,12 +296,52 @@ impl Pipelines {
         Ok(heard)
     }
 
+    /// Tells all lanes what to be; `shared` says whether they compute in turns. When they are,
+    /// [`Report::Reached`] follows; a lane that does not get there in time is given up.
+    pub fn change(&self, instance: &Arc<Instance>, desired: Desired, shared: Option<bool>) {
+        let epoch = instance.changes.begin(desired);
+        let told = StateDocument {
+            shared,
+            deadline_ms: None,
+            ..state(epoch, desired)
+        };
+        for lane in instance.lanes.keys() {
+            // One that has gone is reported by whoever watches it.
+            let _ = instance.speaker.send(*lane, InvokerMessage::State(told.clone()));
+        }
+        let instance = Arc::clone(instance);
+        tokio::spawn(async move {
+            if let Some(remains) = &mut *instance.remains.lock().await
+                && remains.written < epoch
+            {
+                remains.written = epoch;
+                if let Err(error) = remains.layer.write_state(&told) {
+                    warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "state not written");
+                }
+            }
+            tokio::time::sleep(CHANGE_LIMIT).await;
+            let stopped = instance.remains.lock().await.is_none();
+            if !stopped && let Some(lane) = instance.changes.behind(epoch) {
+                let limit = CHANGE_LIMIT.as_secs();
+                let because = instance.in_lane(lane, &format!("it did not {desired} within {limit} s"));
+                warn!(instance = %instance.id, %because, "a lane is given up");
+                instance.report.tell(Report::Died { lane, because });
+            }
+        });
+    }
+
+    /// It is this lane's turn on its slice.
+    pub fn grant_turn(instance: &Instance, lane: LaneId, turn: u64) {
+        // A lane that has gone gives its turn back by having gone.
+        let _ = instance.speaker.send(lane, InvokerMessage::Turn { turn });
+    }
+
     /// Takes an instance down. Afterwards nothing of it is left.
     pub async fn stop(&self, instance: &Instance) {
         let Some(remains) = instance.remains.lock().await.take() else {
             return;
         };
-        let stop = state(remains.epoch + 1, Desired::Stop);
+        let stop = state(instance.changes.begin(Desired::Stop), Desired::Stop);
         if let Err(error) = remains.layer.write_state(&stop) {
             warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "state not written");
         }
@@ -346,7 +391,6 @@ async fn watch_lanes(
     engine: &dyn container::ContainerEngine,
     mut heard: mpsc::Receiver<LaneEvent>,
     dead: watch::Sender<Option<Fault>>,
-    died: impl FnOnce(LaneId, String),
 ) {
     let ends = instance
         .lanes
@@ -361,7 +405,17 @@ async fn watch_lanes(
                 let (why, has_said_why) = match heard {
                     Heard::Failed { sentence, at } => (failure(&sentence, at), true),
                     Heard::Closed { because } => (because, false),
-                    Heard::Hello | Heard::Loaded { .. } | Heard::State { .. } | Heard::Turn { .. } => continue,
+                    Heard::State { epoch, .. } => {
+                        for desired in instance.changes.reached(lane, epoch) {
+                            instance.report.tell(Report::Reached(desired));
+                        }
+                        continue;
+                    }
+                    Heard::Turn { want, turn } => {
+                        instance.report.tell(Report::Turn { lane, want, turn });
+                        continue;
+                    }
+                    Heard::Hello | Heard::Loaded { .. } => continue,
                 };
                 // How the container ended may say more: that it was killed, or exceeded its memory.
                 let end = tokio::time::timeout(STOP_GRACE, engine.ended(&instance.lanes[&lane].container.id)).await;
@@ -375,11 +429,13 @@ async fn watch_lanes(
     if instance.remains.lock().await.is_none() {
         return; // it was stopped: these are the ends that were asked for
     }
-    let place = &instance.lanes[&lane];
-    let sentence = lane_sentence(lane, &place.components, &place.slice, &place.profile, &why);
+    let sentence = instance.in_lane(lane, &why);
     warn!(instance = %instance.id, %sentence, "a lane died");
     dead.send_replace(Some(Fault::developer(sentence.clone())));
-    died(lane, sentence);
+    instance.report.tell(Report::Died {
+        lane,
+        because: sentence,
+    });
 }
 
 fn failure(sentence: &str, at: Option<String>) -> String {
@@ -406,6 +462,7 @@ fn state(epoch: u64, desired: Desired) -> StateDocument {
         epoch,
         desired,
         lanes: None,
+        shared: None,
         deadline_ms: Some(Millis(STOP_GRACE.as_secs_f64() * 1000.0)),
     }
 }

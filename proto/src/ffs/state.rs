@@ -7,6 +7,7 @@ use crate::id::LaneId;
 use crate::unit::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 schema_tag!(StateSchema, "ffs.state/1");
 
@@ -19,6 +20,9 @@ pub struct StateDocument {
     /// The lanes that it applies to; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<Vec<LaneId>>,
+    /// Whether the lanes compute in turns, because other instances sit on their slices; absent: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
     /// Grace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<Millis>,
@@ -32,6 +36,18 @@ pub enum Desired {
     Resume,
     Drain,
     Stop,
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Run => "run",
+            Self::Evict => "evict",
+            Self::Resume => "resume",
+            Self::Drain => "drain",
+            Self::Stop => "stop",
+        })
+    }
 }
 
 impl Document for StateDocument {

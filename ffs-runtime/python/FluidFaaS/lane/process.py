@@ -179,14 +179,17 @@ class LaneProcess:
         with self._settling:
             if desired == "stop":
                 self._give_up("the instance was stopped", "stopped")
-            elif self._stage is None:
+            elif self._stage is None or self._turns is None:
                 return  # the lane failed, and said so
-            elif desired == "evict":
-                self._stage.evict()
-            elif desired in ("run", "resume"):
-                self._stage.resume()
-            elif desired == "drain":
-                self._drain(message.get("deadline_ms"))
+            else:
+                if message.get("shared") is not None:
+                    self._turns.share(message["shared"])
+                if desired == "evict":
+                    self._stage.evict()
+                elif desired in ("run", "resume"):
+                    self._stage.resume()
+                elif desired == "drain":
+                    self._drain(message.get("deadline_ms"))
             self._link.send("state", epoch=message["epoch"], reached=desired)
             if desired == "stop":
                 self._end()

@@ -19,22 +19,38 @@ class Turns:
         self._shared = shared
         self._number = 0
         self._granted = 0
+        self._unasked = 0
         self._changed = threading.Condition()
+
+    def share(self, shared: bool) -> None:
+        """Asks from now on, or no more; returns when nothing computes that has not asked as it should."""
+        with self._changed:
+            self._shared = shared
+            self._changed.notify_all()
+            if shared:
+                self._changed.wait_for(lambda: self._unasked == 0)
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         """Waits for the turn, if the slice is shared."""
-        if not self._shared:
-            yield
-            return
-        self._number += 1
-        self._link.send("turn", want=True, turn=self._number)
         with self._changed:
-            self._changed.wait_for(lambda: self._granted >= self._number)
+            shared = self._shared
+            self._unasked += not shared
+            self._number += shared
+            number = self._number
         try:
+            if shared:
+                self._link.send("turn", want=True, turn=number)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._granted >= number)
             yield
         finally:
-            self._link.send("turn", want=False, turn=self._number)
+            if shared:
+                self._link.send("turn", want=False, turn=number)
+            else:
+                with self._changed:
+                    self._unasked -= 1
+                    self._changed.notify_all()
 
     def granted(self, turn: int) -> None:
         with self._changed:

@@ -24,6 +24,8 @@ pub(super) struct Function {
     /// The revision that has replaced this one.
     pub(super) superseded: Option<String>,
     pub(super) rate: Rate,
+    /// Whether an activation was just given to an instance and is expected to miss the SLO.
+    pub(super) pressed: bool,
     /// When an activation last came or ended.
     pub(super) active: Instant,
     /// Starts that have failed since the last one that did not.
@@ -43,6 +45,7 @@ impl Function {
             waits: None,
             superseded: None,
             rate: Rate::default(),
+            pressed: false,
             active: now,
             failures: 0,
             rests_until: now,

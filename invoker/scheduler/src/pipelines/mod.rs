@@ -8,8 +8,12 @@
 //! pass looks at all functions that wait, the fairest first.
 
 mod function;
+mod grow;
 mod measure;
+mod residency;
+mod running;
 mod scale;
+mod share;
 
 use crate::command::Command;
 use crate::containers::Pool;
@@ -20,19 +24,20 @@ use crate::instance::{Effect, Happening, State};
 use crate::instant::Instant;
 use crate::job::Job;
 use crate::knowledge::{Graph, Knowledge};
-use crate::reason::{Refusal, StopReason, Waiting};
+use crate::reason::{Refusal, StopReason, Waiting, WakeReason};
 use crate::settings::Settings;
-use crate::slices::{Lease, Ledger};
+use crate::sharing::Turns;
+use crate::slices::Ledger;
 use crate::step::{Claim, Step};
 use crate::work::{ActionRevision, Ffs, FunctionKey, Kept, Saved};
 use function::{Function, is_newer};
 use proto::ffs::migs::MigsDocument;
 use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
 use proto::unit::Bytes;
+pub(crate) use running::Instance;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) struct Pipelines {
@@ -50,46 +55,9 @@ pub(crate) struct Pipelines {
     /// Whether free memory would change something.
     wants_memory: bool,
     log: DecisionLog,
+    /// Who computes on each shared slice.
+    turns: BTreeMap<SliceUuid, Turns>,
     draining: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct Instance {
-    pub(crate) id: InstanceId,
-    pub(crate) function: FunctionKey,
-    pub(crate) state: State,
-    /// None once nothing of it is left.
-    lease: Option<Lease>,
-    /// Of all lanes together.
-    memory: Bytes,
-    /// Whether the memory counts as leaving.
-    leaving: bool,
-    /// Most activations in flight.
-    pub(crate) limit: usize,
-    pub(crate) runs: BTreeMap<ActivationId, Job>,
-    pub(crate) key: String,
-    pub(crate) bottleneck: Duration,
-    /// When it became ready.
-    hot_since: Instant,
-    used: Instant,
-}
-
-impl Instance {
-    /// Whether it serves, or soon will.
-    fn is_live(&self) -> bool {
-        match self.state {
-            State::Starting | State::Hot { .. } => true,
-            State::Draining { .. } | State::Stopping { .. } | State::Cold { .. } => false,
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        matches!(self.state, State::Hot { .. }) && self.runs.len() < self.limit
-    }
-
-    pub(crate) fn slices(&self) -> &[SliceUuid] {
-        self.lease.as_ref().map_or(&[], Lease::slices)
-    }
 }
 
 impl Pipelines {
@@ -104,6 +72,7 @@ impl Pipelines {
             blocked: BTreeMap::new(),
             wants_memory: false,
             log: DecisionLog::new(settings.decisions),
+            turns: BTreeMap::new(),
             draining: false,
         }
     }
@@ -130,11 +99,9 @@ impl Pipelines {
         }
         let Some(ledger) = &self.ledger else { return };
         let sick = |instance: &Instance| {
-            let slice = instance
-                .slices()
-                .iter()
-                .find(|slice| !ledger.is_in_order(slice))?;
-            Some(slice.to_string())
+            let mut places = instance.places.iter();
+            let sick = places.find(|place| !ledger.is_in_order(&place.slice))?;
+            Some(sick.slice.to_string())
         };
         let fenced: Vec<(u64, String)> = self
             .instances
@@ -237,12 +204,16 @@ impl Pipelines {
     pub(crate) fn ready(&mut self, id: &InstanceId, step: &mut Step<'_>) {
         let Some(number) = self.number(id) else { return };
         self.happens(number, Happening::Ready, step);
-        if let Some(instance) = self.instances.get_mut(&number) {
-            instance.hot_since = step.now;
-        }
-        let function = &self.instances[&number].function;
-        if let Some(function) = self.functions.get_mut(function) {
+        let Some(instance) = self.instances.get_mut(&number) else {
+            return;
+        };
+        instance.ready(step.now);
+        if let Some(function) = self.functions.get_mut(&instance.function) {
             function.failures = 0;
+        }
+        if let Some(old) = instance.replaces.take() {
+            let by = id.to_string();
+            self.happens(old, Happening::Retired(StopReason::Replaced { by }), step);
         }
     }
 
@@ -250,7 +221,7 @@ impl Pipelines {
     /// serves them.
     pub(crate) fn start_failed(&mut self, id: &InstanceId, fault: &Fault, step: &mut Step<'_>) {
         let Some(number) = self.number(id) else { return };
-        let was_starting = self.instances[&number].state == State::Starting;
+        let was_starting = matches!(self.instances[&number].state, State::Starting { .. });
         let key = self.instances[&number].function.clone();
         self.happens(number, Happening::StartFailed, step);
         if was_starting {
@@ -274,7 +245,7 @@ impl Pipelines {
     pub(crate) fn lane_died(&mut self, id: &InstanceId, lane: LaneId, because: String, step: &mut Step<'_>) {
         let Some(number) = self.number(id) else { return };
         let instance = &self.instances[&number];
-        let was_starting = instance.state == State::Starting;
+        let was_starting = matches!(instance.state, State::Starting { .. });
         let key = instance.function.clone();
         self.happens(number, Happening::LaneDied(lane, because.clone()), step);
         if was_starting {
@@ -404,16 +375,23 @@ impl Pipelines {
         let unsplit = self.give_up(step);
         if !self.draining {
             self.scale(pool, step);
+            self.relieve(pool, step);
             self.measure_in_rest(pool, step);
         }
         self.retire_idle(step);
+        self.cool(step);
+        self.settle_shares(step);
+        if !self.draining {
+            self.grow(pool, step);
+        }
         self.make_room_for_plain(pool, step);
         unsplit
     }
 
     /// Whether a change outside the pipelines may let one of them go on.
     pub(crate) fn waits_for_memory(&self) -> bool {
-        self.wants_memory
+        let warm = |i: &Instance| matches!(i.state, State::Warm { .. });
+        self.wants_memory || self.instances.values().any(warm)
     }
 
     /// The oldest wait for memory that younger ones have to respect; not for ever, lest one that
@@ -436,18 +414,9 @@ impl Pipelines {
                 Some(rest),
             ]
         });
-        let instances = self.instances.values().map(|instance| match instance.state {
-            State::Hot { idle: Some(since) } => {
-                let function = self.functions.get(&instance.function)?;
-                let ends = since + function.keep_alive(settings);
-                let may_go = instance.hot_since + settings.residency;
-                Some(if may_go > now { may_go.min(ends) } else { ends })
-            }
-            State::Starting
-            | State::Hot { idle: None }
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Cold { .. } => None,
+        let instances = self.instances.values().map(|instance| {
+            let function = self.functions.get(&instance.function)?;
+            instance.deadline(function.keep_alive(settings), now, settings)
         });
         let all = functions.chain(instances).chain(claims);
         all.flatten().filter(|at| *at > now).min()
@@ -522,7 +491,7 @@ impl Pipelines {
             }
             if let Some(by) = &function.superseded {
                 retired.push((*number, StopReason::Superseded { by: by.clone() }));
-            } else if let State::Hot { idle: Some(since) } = instance.state {
+            } else if let Some(since) = instance.state.idle() {
                 let since = step.now.since(since);
                 let count = live.get_mut(&instance.function).expect("it is live itself");
                 if since >= function.keep_alive(step.settings) && *count > function.least_instances() {
@@ -608,35 +577,80 @@ impl Pipelines {
             }
             Err(_) => Effect::None,
         };
+        let id = instance.id.clone();
         match effect {
             Effect::None => {}
             Effect::Stop(because) => {
                 instance.leaving = true;
                 step.memory.leave(instance.memory);
-                let (id, function) = (instance.id.clone(), instance.function.to_string());
-                self.log.push(Decision {
-                    instance: Some(id.to_string()),
-                    ..Decision::new(step.now, What::Stop, function, because.to_string())
-                });
+                self.note_about(number, step, What::Stop, because.to_string());
                 step.say(Command::Stop {
                     instance: id,
                     because,
                 });
+                self.leave_turns(number, step);
             }
+            Effect::Evict(because) => {
+                self.note_about(number, step, What::Evict, because.to_string());
+                step.say(Command::Evict {
+                    instance: id,
+                    because,
+                });
+                self.leave_turns(number, step);
+            }
+            Effect::Wake { shared } => {
+                let because = if shared {
+                    WakeReason::Shared
+                } else {
+                    WakeReason::Free
+                };
+                self.note_about(number, step, What::Wake, because.to_string());
+                step.say(Command::Wake {
+                    instance: id,
+                    because,
+                });
+            }
+            // Whoever shares or closes says why.
+            Effect::Share(_) => {}
+            Effect::ReleaseSlices => self.release_slices(number),
             Effect::Release => {
                 if mem::take(&mut instance.leaving) {
                     step.memory.left(instance.memory);
                 } else {
                     step.memory.give(instance.memory);
                 }
-                if let (Some(lease), Some(ledger)) = (instance.lease.take(), &mut self.ledger) {
-                    ledger.release(lease);
-                }
+                self.release_slices(number);
+                self.leave_turns(number, step);
             }
         }
+        let Some(instance) = self.instances.get(&number) else {
+            return;
+        };
         if matches!(instance.state, State::Cold { .. }) && instance.runs.is_empty() {
             self.instances.remove(&number);
         }
+    }
+
+    fn release_slices(&mut self, number: u64) {
+        let lease = self
+            .instances
+            .get_mut(&number)
+            .and_then(|instance| instance.lease.take());
+        if let (Some(lease), Some(ledger)) = (lease, &mut self.ledger) {
+            ledger.release(lease);
+        }
+    }
+
+    /// A decision about one instance.
+    fn note_about(&mut self, number: u64, step: &Step<'_>, what: What, because: String) {
+        let Some(instance) = self.instances.get(&number) else {
+            return;
+        };
+        let decision = Decision {
+            instance: Some(instance.id.to_string()),
+            ..Decision::new(step.now, what, instance.function.to_string(), because)
+        };
+        self.log.push(decision);
     }
 
     fn note(&mut self, step: &Step<'_>, what: What, about: &str, because: String) -> Arc<Decision> {
@@ -670,33 +684,6 @@ impl Pipelines {
                 })
                 .collect(),
         })));
-    }
-}
-
-impl Instance {
-    /// Why an activation that ran here got no answer.
-    fn lost(&self, fault: &Fault) -> Refusal {
-        let instance = self.id.clone();
-        match &self.state {
-            State::Stopping {
-                dead: Some((lane, because)),
-            }
-            | State::Cold {
-                dead: Some((lane, because)),
-            } => Refusal::LaneDied {
-                instance,
-                lane: *lane,
-                because: because.clone(),
-            },
-            State::Starting
-            | State::Hot { .. }
-            | State::Draining { .. }
-            | State::Stopping { dead: None }
-            | State::Cold { dead: None } => Refusal::InstanceLost {
-                instance,
-                fault: fault.clone(),
-            },
-        }
     }
 }
 

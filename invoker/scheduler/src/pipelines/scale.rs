@@ -4,6 +4,7 @@
 //! namespace that holds fewer slices, then the one whose activation came first.
 
 use super::function::Function;
+use super::running::Place;
 use super::{Instance, Pipelines, listed};
 use crate::assignment::{AssignOptions, assign, in_flight_limit};
 use crate::command::{Command, Start};
@@ -20,7 +21,7 @@ use crate::slices::{Holder, Lease};
 use crate::step::Step;
 use crate::work::FunctionKey;
 use proto::ffs::assignment::Batch;
-use proto::id::InstanceId;
+use proto::id::{InstanceId, SliceUuid};
 use proto::unit::{Bytes, Millis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -53,10 +54,13 @@ impl Pipelines {
                     .get_mut(&number)
                     .expect("`soonest` names one that is there");
                 let activation = job.activation;
+                let expected = step.now.since(job.since) + instance.finish();
+                function.pressed |= instance.slo.is_some_and(|slo| expected > slo);
                 if let Ok((state, _)) = instance.state.clone().next(Happening::Routed, step.now) {
                     instance.state = state;
                 }
                 instance.runs.insert(activation, job);
+                instance.uses += 1;
                 self.running.insert(activation, number);
                 function.waits = None;
                 step.say(Command::Route {
@@ -110,17 +114,22 @@ impl Pipelines {
     /// Starts one more instance if the slices and the memory are free. A function without any may
     /// make others go that are idle; one that only wants more may not.
     fn start_one(&mut self, key: &FunctionKey, ranked: &Arc<Ranked>, pool: &mut Pool, step: &mut Step<'_>) {
-        let Some(ledger) = &self.ledger else { return };
         let function = &self.functions[key];
         let instances = self.live(key);
         let mut own = self.instances.values().filter(|i| i.function == *key);
-        if let Some(starting) = own.find(|i| i.state == State::Starting) {
-            let instance = starting.id.clone();
+        if let Some(coming) = own.find(|i| i.is_coming() && i.replaces.is_none()) {
+            let instance = coming.id.clone();
             return self.wait_for(key, Waiting::Start { instance }, step);
         }
         if instances >= function.most_instances() {
             return self.wait_for(key, Waiting::Turn { instances }, step);
         }
+        if self.wake(key, step) {
+            return;
+        }
+        let (Some(ledger), Some(function)) = (&self.ledger, self.functions.get(key)) else {
+            return;
+        };
         let slo = function.slo(ranked);
         let (policy, ranking) = (function.policy, &ranked.ranking);
         let not_now = match policy.place(ranking, ledger.free(), slo) {
@@ -143,7 +152,15 @@ impl Pipelines {
             return self.measure(key, |_| Refusal::NeverFits { because }, pool, step);
         }
         let because = not_now.because(ranking);
-        let wanted = |free: &FreeSlices| policy.place(ranking, free, slo).is_ok();
+        if self.share(key, ranked, pool, step) {
+            return;
+        }
+        let Some(ledger) = &self.ledger else { return };
+        let warm = self.warm_places(key);
+        let wanted = |free: &FreeSlices| {
+            let is_free = |slices: &Vec<SliceUuid>| slices.iter().all(|slice| free.is_free(slice));
+            warm.iter().any(is_free) || policy.place(ranking, free, slo).is_ok()
+        };
         if !wanted(&ledger.free_without(self.leaving())) && self.could_measure(&key.of) {
             return self.measure(key, |_| Refusal::NeverFits { because }, pool, step);
         }
@@ -173,16 +190,17 @@ impl Pipelines {
         if !self.take_memory(key, memory, arrival, pool, step) {
             return;
         }
-        self.start_on(key, ranked, &placement, memory, step);
+        self.start_on(key, ranked, &placement, memory, On::Own, step);
     }
 
     /// The slices are free and the memory is taken: there is nothing left that could go wrong.
-    fn start_on(
+    pub(super) fn start_on(
         &mut self,
         key: &FunctionKey,
         ranked: &Arc<Ranked>,
         placement: &Placement,
         memory: Bytes,
+        on: On,
         step: &mut Step<'_>,
     ) {
         let Some(ledger) = &mut self.ledger else { return };
@@ -195,21 +213,24 @@ impl Pipelines {
             .iter()
             .map(|lane| lane.slice.uuid.clone())
             .collect();
-        let holder = Holder::Instance(id.clone());
-        let Some(lease) = ledger.lease(&slices, &holder) else {
+        let lease = match on {
+            On::Own | On::Better { .. } => ledger.lease(&slices, &Holder::Instance(id.clone())),
+            On::Shared => ledger.share(&slices, &id),
+        };
+        let Some(lease) = lease else {
             return step.memory.give(memory);
         };
         self.numbered += 1;
         let slo = function.slo(ranked);
-        let on: Vec<String> = placement
+        let places: Vec<String> = placement
             .lanes
             .iter()
             .map(|lane| format!("{} {}", lane.slice.profile, lane.slice.uuid))
             .collect();
-        let because = function.policy.because(&ranked.ranking, placement, slo);
+        let because = on.because(function.policy.because(&ranked.ranking, placement, slo));
         let decision = self.log.push(Decision {
             instance: Some(id.to_string()),
-            chosen: Some(format!("{} on {}", placement.key, on.join(", "))),
+            chosen: Some(format!("{} on {}", placement.key, places.join(", "))),
             rejected: listed(&ranked.ranking, &placement.rejected),
             ..Decision::new(step.now, What::Start, key.to_string(), because)
         });
@@ -232,16 +253,41 @@ impl Pipelines {
             Instance {
                 id: id.clone(),
                 function: key.clone(),
-                state: State::Starting,
+                state: State::Starting {
+                    shared: matches!(on, On::Shared),
+                },
                 lease: Some(lease),
+                places: placement
+                    .lanes
+                    .iter()
+                    .map(|lane| Place {
+                        lane: lane.id,
+                        slice: lane.slice.uuid.clone(),
+                        memory: lane.memory,
+                        exec: lane.time,
+                    })
+                    .collect(),
                 memory,
                 leaving: false,
                 limit: in_flight_limit(placement.stages()) as usize,
                 runs: BTreeMap::new(),
                 key: placement.key.clone(),
                 bottleneck: placement.bottleneck,
+                latency: placement.latency,
+                slo,
+                swap_in: placement
+                    .lanes
+                    .iter()
+                    .map(|lane| ranked.costs.swap_in_time(lane.components))
+                    .max()
+                    .unwrap_or_default(),
                 hot_since: step.now,
                 used: step.now,
+                uses: 0,
+                cool_since: None,
+                pressed_since: None,
+                unsettled: 0,
+                replaces: on.replaces(),
             },
         );
         step.say(Command::Start(Box::new(Start {
@@ -291,7 +337,7 @@ impl Pipelines {
                     self.wants_memory = true;
                     break;
                 }
-                self.start_on(&key, &ranked, &placement, memory, step);
+                self.start_on(&key, &ranked, &placement, memory, On::Own, step);
             }
         }
     }
@@ -331,7 +377,8 @@ impl Pipelines {
         let spare = pool.idle_memory();
         let mut missing = step.memory.missing(needed).0.saturating_sub(spare.0);
         let mut victims = Vec::new();
-        for number in self.idle_coldest_first(None, step) {
+        let warm = self.warm_coldest_first(step);
+        for number in warm.into_iter().chain(self.idle_coldest_first(None, step)) {
             if missing == 0 {
                 break;
             }
@@ -359,7 +406,8 @@ impl Pipelines {
         if step.memory.missing(needed).0 == 0 || self.make_room(needed, pool, step) {
             return;
         }
-        let idle = self.idle_coldest_first(None, step);
+        let mut idle = self.idle_coldest_first(None, step);
+        idle.extend(self.warm_coldest_first(step));
         let idle: u64 = idle.iter().map(|number| self.instances[number].memory.0).sum();
         let stem_cells = pool.stem_cell_memory();
         if step.memory.used().0 == stem_cells.0 + pool.idle_memory().0 + idle {
@@ -405,12 +453,7 @@ impl Pipelines {
             })
             .collect();
         for number in needed {
-            let for_function = key.to_string();
-            self.happens(
-                number,
-                Happening::Retired(StopReason::Evicted { for_function }),
-                step,
-            );
+            self.make_go(number, key, step);
         }
     }
 
@@ -422,8 +465,7 @@ impl Pipelines {
         leases.chain(measured.map(|measuring| &measuring.lease))
     }
 
-    /// Idle instances that nobody waits for, the coldest first; ties: the one used longest ago,
-    /// then the oldest. Those that `min_instances` keeps come last: what is kept for nobody gives
+    /// Idle instances that nobody waits for, the first victim first. Those that `min_instances` keeps come last: what is kept for nobody gives
     /// way to somebody. One that has just come up stays, lest two functions push each other out
     /// without end.
     fn idle_coldest_first(&self, except: Option<&FunctionKey>, step: &Step<'_>) -> Vec<u64> {
@@ -432,33 +474,27 @@ impl Pipelines {
             let live = self.live(key);
             spare.insert(key, live.saturating_sub(function.least_instances()));
         }
-        let idle = |instance: &Instance| {
-            matches!(instance.state, State::Hot { idle: Some(_) })
-                && step.now.since(instance.hot_since) >= step.settings.residency
+        let idle =
+            |instance: &Instance| instance.state.idle().is_some() && instance.may_go(step.now, step.settings);
+        let waits = |instance: &Instance| {
+            let function = self.functions.get(&instance.function);
+            function.is_none_or(|function| !function.queue.is_empty())
         };
-        let mut found: Vec<(f64, _, u64)> = self
+        let mut found: Vec<u64> = self
             .instances
             .iter()
-            .filter(|(_, i)| idle(i) && Some(&i.function) != except)
-            .filter_map(|(number, i)| {
-                let function = self.functions.get(&i.function)?;
-                let hotness = function.rate.hotness(i.bottleneck, step.now);
-                function.queue.is_empty().then_some((hotness, i.used, *number))
-            })
+            .filter(|(_, i)| idle(i) && Some(&i.function) != except && !waits(i))
+            .map(|(number, _)| *number)
             .collect();
-        found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-        let (spare, kept): (Vec<u64>, Vec<u64>) =
-            found
-                .into_iter()
-                .map(|(_, _, number)| number)
-                .partition(|number| {
-                    let left = spare.get_mut(&self.instances[number].function);
-                    left.is_some_and(|left| {
-                        let is_spare = *left > 0;
-                        *left = left.saturating_sub(1);
-                        is_spare
-                    })
-                });
+        found.sort_by(|a, b| self.by_score(*a, *b, step.now, step));
+        let (spare, kept): (Vec<u64>, Vec<u64>) = found.into_iter().partition(|number| {
+            let left = spare.get_mut(&self.instances[number].function);
+            left.is_some_and(|left| {
+                let is_spare = *left > 0;
+                *left = left.saturating_sub(1);
+                is_spare
+            })
+        });
         spare.into_iter().chain(kept).collect()
     }
 
@@ -479,8 +515,36 @@ impl Pipelines {
     }
 }
 
+/// How an instance comes by its slices.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum On {
+    /// They are free.
+    Own,
+    /// They are shared, or will be.
+    Shared,
+    /// They are free, and better than those of this instance, which goes then.
+    Better { than: u64 },
+}
+
+impl On {
+    const fn replaces(self) -> Option<u64> {
+        match self {
+            Self::Own | Self::Shared => None,
+            Self::Better { than } => Some(than),
+        }
+    }
+
+    fn because(self, chosen: String) -> String {
+        match self {
+            Self::Own => chosen,
+            Self::Shared => format!("with slices that others need little of, {chosen}"),
+            Self::Better { than } => format!("in place of i-{than}, {chosen}"),
+        }
+    }
+}
+
 impl Function {
-    fn slo(&self, ranked: &Ranked) -> Option<std::time::Duration> {
+    pub(super) fn slo(&self, ranked: &Ranked) -> Option<std::time::Duration> {
         ranked.slo(self.terms.slo_ms.map(|ms| ms.0), self.terms.slo_scale)
     }
 }
@@ -502,8 +566,7 @@ fn soonest(instances: &BTreeMap<u64, Instance>, key: &FunctionKey) -> Option<u64
     let rooms = instances
         .iter()
         .filter(|(_, i)| i.function == *key && i.has_room());
-    let finish = |i: &Instance| i.bottleneck * (i.runs.len() as u32 + 1);
     rooms
-        .min_by_key(|(number, i)| (finish(i), **number))
+        .min_by_key(|(number, i)| (i.finish(), **number))
         .map(|(number, _)| *number)
 }

@@ -8,6 +8,7 @@
 //! built guest/ocr@1-a det ori rec                  a chain; `det;ori rec` = two side by side, then one
 //! profiled guest/ocr@1-a MIG-0 det=300/20 rec=1/2  MiB of weights / milliseconds, on that slice
 //! finished a1 answered | spoiled | init-failed SENTENCE | returned SENTENCE | lost SENTENCE
+//! turn-wanted i-1 s0l0 1                           the first turn of that lane
 //! wait 10                                          seconds, with a tick whenever one is due
 //! ```
 //! Slices are called `MIG-0`, `MIG-1` … in the order in which they are written.
@@ -17,7 +18,7 @@ use proto::id::ActivationId;
 use proto::unit::{Bytes, Millis};
 use scheduler::event::{Event, Outcome};
 use scheduler::fault::{Blame, Fault};
-use scheduler::settings::{Reactive, StemCell};
+use scheduler::settings::{Reactive, StemCell, Victims};
 use scheduler::work::{Action, ActionRevision, ContainerNumber, Ffs, Request, Terms};
 use scheduler::{Instant, Scheduler, Settings};
 use std::collections::BTreeMap;
@@ -62,6 +63,10 @@ impl Play {
                 initial_count: number(count) as u32,
                 reactive: reactive(rest),
             }),
+            ["victims", name] => {
+                let named = Victims::ALL.iter().find(|(known, _)| known == name);
+                self.settings.victims = named.expect("a way to choose victims").1;
+            }
             ["begin"] => self.begin(),
             ["wait", seconds] => self.wait(secs(seconds)),
             ["restart"] => {
@@ -278,6 +283,22 @@ impl Play {
                 instance: instance.parse().unwrap(),
                 lane: lane.parse().unwrap(),
                 because: rest(3),
+            },
+            ["swapped-out", instance] => Event::SwappedOut {
+                instance: instance.parse().unwrap(),
+            },
+            ["sharing", instance] => Event::Sharing {
+                instance: instance.parse().unwrap(),
+            },
+            ["turn-wanted", instance, lane, turn] => Event::TurnWanted {
+                instance: instance.parse().unwrap(),
+                lane: lane.parse().unwrap(),
+                turn: number(turn),
+            },
+            ["turn-returned", instance, lane, turn] => Event::TurnReturned {
+                instance: instance.parse().unwrap(),
+                lane: lane.parse().unwrap(),
+                turn: number(turn),
             },
             ["stopped", instance] => Event::Stopped {
                 instance: instance.parse().unwrap(),

@@ -9,10 +9,11 @@ use proto::unit::Bytes;
 use scheduler::command::{Purpose, Start};
 use scheduler::event::{Event, Outcome};
 use scheduler::fault::{Blame, Fault};
+use scheduler::reason::WakeReason;
 use scheduler::settings::{Reactive, StemCell};
 use scheduler::work::{Action, ActionRevision, ContainerNumber, Ffs, FunctionKey, Request, Terms};
 use scheduler::{Command, Instant, Scheduler, Settings};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Numbers that decide what happens; when they are used up, all goes well.
@@ -54,6 +55,11 @@ enum Open {
     Profile(ActionRevision),
     InstanceStart(InstanceId),
     InstanceStop(InstanceId),
+    Evict(InstanceId),
+    Wake(InstanceId),
+    Share(InstanceId),
+    /// A lane on a shared slice computes.
+    Turn(InstanceId, LaneId, u64),
 }
 
 #[derive(Debug)]
@@ -89,7 +95,18 @@ struct Instance {
     slices: Vec<SliceUuid>,
     memory: Bytes,
     limit: usize,
+    /// Lane and slice.
+    lanes: Vec<(LaneId, SliceUuid)>,
     ready: bool,
+    /// Its slices are its own again, or not at all.
+    warm: bool,
+    /// Its lanes ask before they compute.
+    asks: bool,
+    /// What it was told about asking, and does not do yet.
+    will_ask: VecDeque<bool>,
+    /// Turns that were asked for and are not granted.
+    wanted: BTreeMap<LaneId, u64>,
+    turns: u64,
     dead: bool,
     stopping: bool,
     runs: BTreeSet<ActivationId>,
@@ -99,6 +116,8 @@ pub(crate) struct World {
     scheduler: Scheduler,
     choices: Choices,
     now: Instant,
+    /// Much memory, and no plain activations: slices are what is short.
+    pipelines_only: bool,
     budget: Bytes,
     migs: MigsDocument,
     activations: BTreeMap<ActivationId, Activation>,
@@ -118,7 +137,7 @@ const NAMESPACES: &[&str] = &["guest", "jane"];
 /// Components with MiB of weights, by action.
 fn components(action: &str) -> &'static [(&'static str, u64)] {
     match action {
-        "guest/a" => &[("x", 200)],
+        "guest/a" => &[("x", 100)],
         "guest/b" => &[("x", 450), ("y", 250), ("z", 600)],
         _ => &[("x", 280), ("y", 280)],
     }
@@ -126,8 +145,9 @@ fn components(action: &str) -> &'static [(&'static str, u64)] {
 
 impl World {
     pub(crate) fn new(mut choices: Choices) -> Self {
+        let pipelines_only = choices.one_in(2);
         let settings = Settings {
-            user_memory: Bytes::mib(1024 + 256 * choices.below(4) as u64),
+            user_memory: Bytes::mib(if pipelines_only { 8192 } else { 1024 } + 256 * choices.below(4) as u64),
             stem_cells: stem_cells(&mut choices),
             stem_cell_delay: Duration::from_secs(30),
             stem_cell_interval: Duration::from_secs(30),
@@ -140,6 +160,7 @@ impl World {
             scheduler: Scheduler::new(settings, Instant::ZERO),
             choices,
             now: Instant::ZERO,
+            pipelines_only,
             budget,
             migs: inventory(SLICES),
             activations: BTreeMap::new(),
@@ -162,6 +183,7 @@ impl World {
             match self.choices.below(16) {
                 0..=2 => self.request(),
                 3..=10 => self.end_something(),
+                11 if self.choices.one_in(2) => self.ask_for_a_turn(),
                 11 | 12 => self.pass_time(),
                 13 if self.choices.one_in(2) => self.cancel_something(),
                 14 if self.choices.one_in(2) => self.break_something(),
@@ -261,7 +283,7 @@ impl World {
         let id = ActivationId::from_u128(self.activations.len() as u128 + 1);
         let name = ACTIONS[self.choices.below(ACTIONS.len())];
         let revision = ["1-a", "1-a", "1-a", "2-b"][self.choices.below(4)];
-        let ffs = self.choices.one_in(2);
+        let ffs = self.choices.one_in(2) || self.pipelines_only;
         let most = [None, Some(1), Some(0)][self.choices.below(3)];
         let action = Action {
             namespace: NAMESPACES[self.choices.below(2)].to_owned(),
@@ -269,7 +291,10 @@ impl World {
             revision: revision.to_owned(),
             identity: format!("{name} {revision} {ffs}"),
             kind: self.choices.one_in(2).then(|| "nodejs:20".to_owned()),
-            memory: Bytes::mib([128, 256, 256, 256, 512, 512, 1024, 4096][self.choices.below(8)]),
+            memory: Bytes::mib(
+                [128, 256, 256, 256, 512, 512, 1024, 4096]
+                    [self.choices.below(if self.pipelines_only { 4 } else { 8 })],
+            ),
             concurrency: [1, 1, 3][self.choices.below(3)],
             limit: Duration::from_secs(10),
         };
@@ -445,6 +470,30 @@ impl World {
                     self.tell(Event::Ready { instance });
                 }
             }
+            Open::Evict(instance) => {
+                let Some(known) = self.instances.get_mut(&instance) else {
+                    return;
+                };
+                known.warm = !known.dead && !known.stopping;
+                self.tell(Event::SwappedOut { instance });
+            }
+            Open::Wake(instance) => {
+                let Some(known) = self.instances.get_mut(&instance) else {
+                    return;
+                };
+                known.ready = !known.dead;
+                if known.ready {
+                    self.tell(Event::Ready { instance });
+                }
+            }
+            Open::Share(instance) => {
+                let Some(known) = self.instances.get_mut(&instance) else {
+                    return;
+                };
+                known.asks = known.will_ask.pop_front().expect("it was told");
+                self.tell(Event::Sharing { instance });
+            }
+            Open::Turn(instance, lane, turn) => self.tell(Event::TurnReturned { instance, lane, turn }),
             Open::InstanceStop(instance) => {
                 // Those that are in flight lose their connection, before or after.
                 let gone = self.instances.remove(&instance).expect("it is stopping");
@@ -454,6 +503,34 @@ impl World {
                 self.tell(Event::Stopped { instance });
             }
         }
+    }
+
+    /// A lane that works on a shared slice asks for its turn.
+    fn ask_for_a_turn(&mut self) {
+        let at_work = |i: &Instance| i.ready && i.asks && !i.dead && !i.stopping && !i.runs.is_empty();
+        let mut lanes: Vec<(InstanceId, LaneId)> = Vec::new();
+        for (id, instance) in self.instances.iter().filter(|(_, i)| at_work(i)) {
+            let idle = |lane: &LaneId| {
+                let open = |open: &Open| matches!(open, Open::Turn(i, l, _) if i == id && l == lane);
+                !instance.wanted.contains_key(lane) && !self.open.iter().any(open)
+            };
+            let its = instance.lanes.iter().map(|(lane, _)| *lane).filter(idle);
+            lanes.extend(its.map(|lane| (id.clone(), lane)));
+        }
+        if lanes.is_empty() {
+            return;
+        }
+        let at = self.choices.below(lanes.len());
+        let (id, lane) = lanes.swap_remove(at);
+        let instance = self.instances.get_mut(&id).expect("it was just found");
+        instance.turns += 1;
+        let turn = instance.turns;
+        instance.wanted.insert(lane, turn);
+        self.tell(Event::TurnWanted {
+            instance: id,
+            lane,
+            turn,
+        });
     }
 
     fn end_initialize(&mut self, number: ContainerNumber, fails: bool) {
@@ -562,6 +639,45 @@ impl World {
             Command::Save(saved) => assert!(!saved.dag.nodes.is_empty()),
             Command::Start(start) => self.start(*start),
             Command::Route { activation, instance } => self.route(activation, &instance),
+            Command::Evict { instance, .. } => {
+                let known = self
+                    .instances
+                    .get_mut(&instance)
+                    .expect("what is evicted is there");
+                assert!(known.runs.is_empty(), "{instance} is evicted while it works");
+                assert!(known.ready && !known.stopping && !known.warm);
+                known.ready = false;
+                known.wanted.clear();
+                self.open
+                    .retain(|open| !matches!(open, Open::Turn(of, ..) if *of == instance));
+                self.open.push(Open::Evict(instance));
+            }
+            Command::Wake { instance, because } => {
+                let known = self.instances.get_mut(&instance).expect("what is woken is there");
+                assert!(known.warm && !known.stopping);
+                known.warm = false;
+                known.asks = because == WakeReason::Shared;
+                let asks = known.asks;
+                known.will_ask.iter_mut().for_each(|will_ask| *will_ask = asks);
+                self.open.push(Open::Wake(instance));
+            }
+            Command::Share { instance, shared, .. } => {
+                let known = self.instances.get_mut(&instance).expect("what shares is there");
+                known.will_ask.push_back(shared);
+                self.open.push(Open::Share(instance));
+            }
+            Command::GrantTurn { instance, lane, turn } => {
+                let known = self
+                    .instances
+                    .get_mut(&instance)
+                    .expect("whose turn it is, is there");
+                assert_eq!(
+                    known.wanted.remove(&lane),
+                    Some(turn),
+                    "granted what was not asked for"
+                );
+                self.open.push(Open::Turn(instance, lane, turn));
+            }
             Command::Stop { instance, .. } => {
                 let known = self
                     .instances
@@ -573,6 +689,9 @@ impl World {
                     "{instance} is stopped while it works"
                 );
                 known.stopping = true;
+                known.wanted.clear();
+                self.open
+                    .retain(|open| !matches!(open, Open::Turn(of, ..) if *of == instance));
                 self.open.push(Open::InstanceStop(instance));
             }
             Command::StartContainer {
@@ -709,12 +828,28 @@ impl World {
                 .iter()
                 .find(|s| s.uuid == *slice)
                 .expect("the slice is there");
-            assert_eq!(known.state, SliceState::Free, "the slice is in order");
+            assert_ne!(known.state, SliceState::Fenced, "the slice is in order");
         }
         let new = Instance {
             function: start.function,
             memory: Bytes(start.memory.0 * slices.len() as u64),
             limit: start.assignment.stages.len() + 1,
+            lanes: start
+                .assignment
+                .stages
+                .iter()
+                .flat_map(|stage| &stage.lanes)
+                .map(|lane| (lane.id, lane.mig.uuid.clone()))
+                .collect(),
+            warm: false,
+            will_ask: VecDeque::new(),
+            wanted: BTreeMap::new(),
+            turns: 0,
+            asks: slices.iter().any(|slice| {
+                let migs = &start.migs.slices;
+                migs.iter()
+                    .any(|s| s.uuid == *slice && s.state == SliceState::Shared)
+            }),
             slices,
             ready: false,
             dead: false,
@@ -755,10 +890,47 @@ impl World {
 
     /// What holds after every command.
     fn assert_lawful(&self) {
-        let mut leased = BTreeSet::new();
-        let of_instances = self.instances.values().flat_map(|instance| &instance.slices);
-        for slice in of_instances.chain(self.profiles.values().map(|(slice, _)| slice)) {
-            assert!(leased.insert(slice), "{slice} is leased twice");
+        let mut holders: BTreeMap<&SliceUuid, Vec<Option<&Instance>>> = BTreeMap::new();
+        for instance in self.instances.values().filter(|i| !i.warm) {
+            for slice in &instance.slices {
+                holders.entry(slice).or_default().push(Some(instance));
+            }
+        }
+        for (slice, _) in self.profiles.values() {
+            holders.entry(slice).or_default().push(None);
+        }
+        let told_to_ask = |instance: &&Instance| *instance.will_ask.back().unwrap_or(&instance.asks);
+        for (slice, holders) in holders {
+            if holders.len() > 1 {
+                let ask = holders
+                    .iter()
+                    .all(|holder| holder.as_ref().is_some_and(told_to_ask));
+                assert!(ask, "{slice} is leased twice: {holders:?}");
+            }
+            let computing = self.open.iter().filter_map(|open| match open {
+                Open::Turn(id, lane, _) => {
+                    let instance = &self.instances[id];
+                    let here = instance.lanes.iter().any(|(id, on)| id == lane && on == slice);
+                    here.then_some(instance)
+                }
+                _ => None,
+            });
+            let computing: Vec<&Instance> = computing.collect();
+            assert!(
+                computing.len() <= 1,
+                "{} lanes compute on {slice}",
+                computing.len()
+            );
+            if let Some(one) = computing.first() {
+                let mut others = holders
+                    .iter()
+                    .flatten()
+                    .filter(|other| !std::ptr::eq(**other, *one));
+                assert!(
+                    others.all(|other| other.asks || other.stopping || !other.ready),
+                    "a turn on {slice} is granted beside one that does not ask"
+                );
+            }
         }
         // A removal that hangs does not count for ever.
         let counts = |c: &&Container| {

@@ -1,0 +1,176 @@
+//! One instance of a function, with what the books know of it.
+
+use crate::fault::Fault;
+use crate::instance::State;
+use crate::instant::Instant;
+use crate::job::Job;
+use crate::reason::Refusal;
+use crate::settings::{Settings, Victims};
+use crate::slices::Lease;
+use crate::work::FunctionKey;
+use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
+use proto::unit::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) function: FunctionKey,
+    pub(crate) state: State,
+    /// None while it is warm, and once nothing of it is left.
+    pub(super) lease: Option<Lease>,
+    /// Where its lanes are: a process sees one slice for its whole life.
+    pub(super) places: Vec<Place>,
+    /// Of all lanes together.
+    pub(super) memory: Bytes,
+    /// Whether the memory counts as leaving.
+    pub(super) leaving: bool,
+    /// Most activations in flight.
+    pub(crate) limit: usize,
+    pub(crate) runs: BTreeMap<ActivationId, Job>,
+    pub(crate) key: String,
+    pub(crate) bottleneck: Duration,
+    /// Of one activation alone.
+    pub(super) latency: Duration,
+    pub(super) slo: Option<Duration>,
+    /// What its weights take from host memory to the slices.
+    pub(super) swap_in: Duration,
+    /// When it became ready, or came back.
+    pub(super) hot_since: Instant,
+    pub(super) used: Instant,
+    /// Activations so far.
+    pub(super) uses: u64,
+    /// Since when it needs less of its slices than `demote`; none if it does not, as far as is known.
+    pub(super) cool_since: Option<Instant>,
+    /// Since when it needs more than `promote`.
+    pub(super) pressed_since: Option<Instant>,
+    /// Commands `Share` whose end is not reported yet.
+    pub(super) unsettled: u32,
+    /// The instance that this one replaces once it is ready.
+    pub(super) replaces: Option<u64>,
+}
+
+/// A lane and where it computes.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) lane: LaneId,
+    pub(super) slice: SliceUuid,
+    /// What the lane needs there.
+    pub(super) memory: Bytes,
+    /// One execution, p50.
+    pub(super) exec: Duration,
+}
+
+impl Instance {
+    /// Whether it serves, or soon will.
+    pub(super) fn is_live(&self) -> bool {
+        match self.state {
+            State::Starting { .. } | State::Hot { .. } | State::Shared { .. } | State::SwappingIn { .. } => {
+                true
+            }
+            State::SwappingOut
+            | State::Warm { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Cold { .. } => false,
+        }
+    }
+
+    /// Whether it will serve, and does not yet.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(self.state, State::Starting { .. } | State::SwappingIn { .. })
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.state.serves() && self.runs.len() < self.limit
+    }
+
+    pub(crate) fn slices(&self) -> &[SliceUuid] {
+        self.lease.as_ref().map_or(&[], Lease::slices)
+    }
+
+    pub(super) fn ready(&mut self, now: Instant) {
+        self.hot_since = now;
+        self.cool_since = None;
+        self.pressed_since = None;
+    }
+
+    /// How long it stays what it is, at least.
+    pub(super) fn residency(&self, settings: &Settings) -> Duration {
+        settings.residency.max(self.swap_in * 2)
+    }
+
+    pub(super) fn may_go(&self, now: Instant, settings: &Settings) -> bool {
+        now.since(self.hot_since) >= self.residency(settings)
+    }
+
+    /// Its place among victims: the least goes first. Source: FluidFaaS §9.
+    pub(super) fn score(&self, hotness: f64, victims: Victims) -> f64 {
+        let bytes: u64 = self.places.iter().map(|place| place.memory.0).sum();
+        let swap_in = self.swap_in.as_secs_f64();
+        match victims {
+            Victims::Hotness => hotness * swap_in.max(1e-9) / (bytes.max(1) as f64),
+            Victims::Lru => self.used.0.as_secs_f64(),
+            Victims::Lfu => self.uses as f64,
+            Victims::Cost => swap_in,
+        }
+    }
+
+    /// When one more activation would be answered, from now.
+    pub(super) fn finish(&self) -> Duration {
+        self.latency + self.bottleneck * (self.runs.len() as u32)
+    }
+
+    /// When something about it changes although nothing happens.
+    pub(super) fn deadline(
+        &self,
+        keep_alive: Duration,
+        now: Instant,
+        settings: &Settings,
+    ) -> Option<Instant> {
+        match self.state {
+            State::Hot { idle } | State::Shared { idle } => {
+                let ends = idle.map(|since| since + keep_alive);
+                let may_go = self.hot_since + self.residency(settings);
+                let dwelt = |since: Option<Instant>| Some(since? + settings.dwell);
+                let all = [
+                    ends,
+                    Some(may_go),
+                    dwelt(Some(self.hot_since)),
+                    dwelt(self.cool_since),
+                    dwelt(self.pressed_since),
+                ];
+                all.into_iter().flatten().filter(|at| *at > now).min()
+            }
+            State::Warm { since } => Some(since + keep_alive),
+            State::Starting { .. }
+            | State::SwappingOut
+            | State::SwappingIn { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Cold { .. } => None,
+        }
+    }
+
+    /// Why an activation that ran here got no answer.
+    pub(super) fn lost(&self, fault: &Fault) -> Refusal {
+        let instance = self.id.clone();
+        match &self.state {
+            State::Stopping {
+                dead: Some((lane, because)),
+            }
+            | State::Cold {
+                dead: Some((lane, because)),
+            } => Refusal::LaneDied {
+                instance,
+                lane: *lane,
+                because: because.clone(),
+            },
+            _ => Refusal::InstanceLost {
+                instance,
+                fault: fault.clone(),
+            },
+        }
+    }
+}
