@@ -120,8 +120,8 @@ impl Changes {
             }
             let all = told.reached.values().copied().min().unwrap_or(0);
             let mut done = Vec::new();
-            while let Some((_, desired)) = told.open.pop_front_if(|(epoch, _)| *epoch <= all) {
-                done.push(desired);
+            while told.open.front().is_some_and(|(epoch, _)| *epoch <= all) {
+                done.extend(told.open.pop_front().map(|(_, desired)| desired));
             }
             done
         })

@@ -1,0 +1,166 @@
+//! Two functions on one slice, with real lanes: their weights leave it for host memory and come back
+//! without a start, and where both fit they compute in turns.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use support::daemon::Daemon;
+
+/// A function of one component that counts what is done to it. Its weights are as large as it is told.
+fn counting(mib: u32) -> String {
+    format!(
+        r#"
+import numpy
+import FluidFaaS as FFS
+
+class Count(FFS.Module):
+    def load(self):
+        self.weights = numpy.ones(({mib}, 1 << 17))
+        self.loads, self.evictions, self.returns, self.kept = 1, 0, 0, None
+
+    def evict(self):
+        self.kept, self.weights = self.weights, None
+        self.evictions += 1
+
+    def resume(self):
+        self.weights, self.kept = self.kept, None
+        self.returns += 1
+
+    def forward(self, x):
+        counts = [self.loads, self.evictions, self.returns]
+        return numpy.array(counts, dtype=numpy.int64) + 0 * int(self.weights[0, 0] * x[0])
+
+class Counting(FFS.FFaaS):
+    def pre(self, event):
+        return {{"x": numpy.zeros(1)}}
+
+    def defDAG(self, x):
+        return {{"counts": Count.reg(self, x)}}
+
+    def post(self, outputs, event):
+        return dict(zip(("loads", "evictions", "returns"), map(int, outputs["counts"])))
+
+main = FFS.entry(Counting)
+"#
+    )
+}
+
+async fn counts(daemon: &Daemon, name: &str) -> Value {
+    let activation = daemon.invoke(name, &json!({})).await;
+    assert_eq!(activation["response"]["status"], "success", "{activation}");
+    activation["response"]["result"].clone()
+}
+
+async fn status(daemon: &Daemon) -> Value {
+    serde_json::from_str(&daemon.page("/status.json").await).expect("the status is JSON")
+}
+
+/// Waits until the instances are in these states, by function.
+async fn instances_are(daemon: &Daemon, expected: &[(&str, &str)]) -> Value {
+    let begun = Instant::now();
+    loop {
+        let status = status(daemon).await;
+        let instances = status["instances"].as_array().expect("there is a list");
+        let is = |(function, state): &(&str, &str)| {
+            instances.iter().any(|instance| {
+                let named = instance["function"]
+                    .as_str()
+                    .is_some_and(|name| name.contains(function));
+                named && instance["state"] == *state
+            })
+        };
+        if expected.iter().all(is) {
+            return status;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "not {expected:?}: {status:#}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_leave_a_slice_for_another_function_and_come_back_without_a_start() {
+    let daemon = Daemon::start(&[
+        "--topology",
+        "[7g.80gb]@A100-80GB",
+        "--gpu-memory",
+        "300MiB",
+        "--gpu-cpus",
+        "2",
+    ]);
+    for name in ["first", "second"] {
+        // Together they do not fit.
+        daemon
+            .put_python(name, &counting(120), 256, &json!({ "ffs": true }))
+            .await;
+    }
+    let fresh = counts(&daemon, "first").await;
+    assert_eq!((&fresh["loads"], &fresh["evictions"]), (&json!(1), &json!(0)));
+    tokio::time::sleep(Duration::from_millis(1100)).await; // it may go after a second
+    let other = counts(&daemon, "second").await;
+    assert_eq!((&other["loads"], &other["evictions"]), (&json!(1), &json!(0)));
+    instances_are(&daemon, &[("first", "warm"), ("second", "hot")]).await;
+
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let back = counts(&daemon, "first").await;
+    assert_eq!(
+        (&back["loads"], &back["evictions"], &back["returns"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let status = instances_are(&daemon, &[("first", "hot"), ("second", "warm")]).await;
+    let decided: Vec<&str> = status["decisions"]
+        .as_array()
+        .expect("there is a list")
+        .iter()
+        .filter_map(|decision| decision["what"].as_str())
+        .collect();
+    assert!(
+        decided.contains(&"evict") && decided.contains(&"wake"),
+        "{decided:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_functions_that_need_little_share_a_slice_in_turns() {
+    let daemon = Daemon::start(&[
+        "--topology",
+        "[7g.80gb]@A100-80GB",
+        "--gpu-memory",
+        "600MiB",
+        "--gpu-cpus",
+        "2",
+    ]);
+    for name in ["first", "second"] {
+        daemon
+            .put_python(name, &counting(20), 256, &json!({ "ffs": true }))
+            .await;
+    }
+    // The second one is measured on the emptied slice and then has it.
+    counts(&daemon, "first").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    counts(&daemon, "second").await;
+    instances_are(&daemon, &[("first", "warm"), ("second", "hot")]).await;
+    // It has to need little of it for ten seconds before the first one may sit beside it.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    counts(&daemon, "first").await;
+    let status = instances_are(&daemon, &[("first", "shared"), ("second", "shared")]).await;
+    let slice = &status["migs"]["slices"][0];
+    assert_eq!(slice["state"], "shared", "{slice}");
+    assert_eq!(slice["owners"].as_array().map(Vec::len), Some(2), "{slice}");
+
+    // Both answer while they alternate.
+    let both = |name: &'static str| {
+        let daemon = &daemon;
+        async move {
+            for _ in 0..10 {
+                assert_eq!(counts(daemon, name).await["loads"], 1);
+            }
+        }
+    };
+    tokio::join!(both("first"), both("second"));
+    instances_are(&daemon, &[("first", "shared"), ("second", "shared")]).await;
+}
