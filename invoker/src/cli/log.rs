@@ -2,8 +2,10 @@
 //! standard output, as OpenWhisk writes it.
 
 mod openwhisk;
+mod output;
 
 use crate::config::load::{LogFormat, LogSettings};
+use std::io::Stdout;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -14,22 +16,36 @@ pub(super) fn start() {
     plain(EnvFilter::try_from_env("FFS_LOG").unwrap_or_else(|_| EnvFilter::new("info")));
 }
 
+/// Dropped, it writes what of the log is not written yet.
+#[must_use = "the last lines are lost without it"]
+#[derive(Debug)]
+pub(super) struct Flush(Option<output::Output<Stdout>>);
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        if let Some(output) = &self.0 {
+            output.flush();
+        }
+    }
+}
+
 /// Begins logging as an operator has set it; `FFS_LOG` wins over the level.
-pub(super) fn start_as(settings: LogSettings) {
+///
+/// # Errors
+/// When there can be no thread that writes.
+pub(super) fn start_as(settings: LogSettings) -> std::io::Result<Flush> {
     let filter = EnvFilter::try_from_env("FFS_LOG").unwrap_or_else(|_| filter(settings.level));
     match settings.format {
-        LogFormat::Plain => plain(filter),
+        LogFormat::Plain => {
+            plain(filter);
+            Ok(Flush(None))
+        }
         LogFormat::OpenWhisk => {
-            let lines = tracing_subscriber::fmt::layer()
-                .event_format(openwhisk::Lines)
-                .with_writer(std::io::stdout)
-                .with_ansi(false);
-            let registry = tracing_subscriber::registry()
-                .with(filter)
-                .with(openwhisk::Transactions)
-                .with(lines);
+            let output = output::Output::start(std::io::stdout())?;
+            let lines = openwhisk::Lines(output.clone());
             // A second call, as from a test, changes nothing.
-            let _ = registry.try_init();
+            let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+            Ok(Flush(Some(output)))
         }
     }
 }

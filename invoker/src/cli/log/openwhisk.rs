@@ -2,109 +2,162 @@
 //!
 //! Source: `logback.xml`, `Logging.scala`; contract N-20 … N-23.
 
+use super::output::Output;
+use std::cell::RefCell;
 use std::fmt::{self, Write};
+use std::io;
+use std::sync::Arc;
 use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
-
-const TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// The field, of spans and events, that says for whom something is done.
 const TRANSACTION: &str = "transid";
 /// The field whose value ends a line, in brackets (N-21).
 const MARKER: &str = "marker";
 
-/// Keeps the transaction of each span, for the lines inside it.
-pub(super) struct Transactions;
+/// Writes one line per event; warnings and errors at once.
+pub(super) struct Lines<W>(pub(super) Output<W>);
 
 /// The transaction of a span.
-struct Transaction(String);
+struct Transaction(Arc<str>);
 
-impl<S> Layer<S> for Transactions
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What one line is made in; kept from line to line.
+#[derive(Default)]
+struct Scratch {
+    fields: Fields,
+    line: String,
+    stamp: Stamp,
+}
+
+impl<S, W> Layer<S> for Lines<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    W: io::Write + Send + 'static,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        keep(fields, id, &context);
+        if attributes.metadata().fields().field(TRANSACTION).is_some() {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            keep(&fields, id, &context);
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         values.record(&mut fields);
-        keep(fields, id, &context);
+        keep(&fields, id, &context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let is_urgent = *event.metadata().level() <= Level::WARN;
+        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => self.0.line(scratch.format(event, &context), is_urgent),
+            // A value that logs while it is shown.
+            Err(_) => self.0.line(Scratch::default().format(event, &context), is_urgent),
+        });
     }
 }
 
-fn keep<S>(fields: Fields, id: &Id, context: &Context<'_, S>)
+fn keep<S>(fields: &Fields, id: &Id, context: &Context<'_, S>)
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    if let (Some(transaction), Some(span)) = (fields.transaction, context.span(id)) {
-        span.extensions_mut().replace(Transaction(transaction));
+    if let (Some(transaction), Some(span)) = (fields.transaction(), context.span(id)) {
+        span.extensions_mut().replace(Transaction(transaction.into()));
     }
 }
 
-/// Writes one line per event.
-pub(super) struct Lines;
+impl Scratch {
+    fn format<S>(&mut self, event: &Event<'_>, context: &Context<'_, S>) -> &[u8]
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        self.fields.clear();
+        self.line.clear();
+        event.record(&mut self.fields);
+        // Writing into a text cannot fail.
+        let _ = self.write(event, context);
+        self.line.as_bytes()
+    }
 
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut line: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let (mut root, mut own) = (None::<String>, fields.transaction.take());
+    fn write<S>(&mut self, event: &Event<'_>, context: &Context<'_, S>) -> fmt::Result
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Self { fields, line, stamp } = self;
+        let (mut root, mut nested) = (None::<Arc<str>>, None::<Arc<str>>);
         for span in context
-            .event_scope()
+            .event_scope(event)
             .into_iter()
             .flat_map(|scope| scope.from_root())
         {
             if let Some(Transaction(id)) = span.extensions().get::<Transaction>() {
                 match &root {
-                    None => root = Some(id.clone()),
-                    Some(_) => own = own.or_else(|| Some(id.clone())),
+                    None => root = Some(Arc::clone(id)),
+                    Some(_) => nested = nested.or_else(|| Some(Arc::clone(id))),
                 }
             }
         }
+        let own = fields.transaction().or(nested.as_deref());
         let target = event.metadata().target();
-        let now = OffsetDateTime::now_utc().format(TIME).map_err(|_| fmt::Error)?;
-        let level = level(event.metadata().level());
-        let first = root
-            .as_deref()
-            .or(own.as_deref())
-            .unwrap_or_else(|| system(target));
-        write!(line, "[{now}] [{level}] [#tid_{first}]")?;
-        if let Some(own) = own.as_deref().filter(|own| *own != first) {
+        let first = root.as_deref().or(own).unwrap_or_else(|| system(target));
+        line.push('[');
+        stamp.write(line)?;
+        write!(line, "] [{}] [#tid_{first}]", level(event.metadata().level()))?;
+        if let Some(own) = own.filter(|own| *own != first) {
             write!(line, " [#tid_{own}]")?;
         }
-        write!(line, " [{}]", component(target))?;
+        line.push_str(" [");
+        component(target, line);
+        line.push(']');
         for text in [&fields.message, &fields.rest] {
             if !text.is_empty() {
-                write!(line, " {}", text.trim())?;
+                line.push(' ');
+                line.push_str(text.trim());
             }
         }
-        if let Some(marker) = &fields.marker {
-            write!(line, " [marker:{marker}]")?;
+        if !fields.marker.is_empty() {
+            write!(line, " [marker:{}]", fields.marker)?;
         }
-        writeln!(line)
+        line.push('\n');
+        Ok(())
+    }
+}
+
+/// The time down to its second, which many lines have in common.
+#[derive(Default)]
+struct Stamp {
+    /// Seconds since the epoch.
+    second: i64,
+    text: String,
+}
+
+impl Stamp {
+    /// `2026-01-01T00:00:00.123Z`
+    fn write(&mut self, line: &mut String) -> fmt::Result {
+        let now = OffsetDateTime::now_utc();
+        if self.second != now.unix_timestamp() || self.text.is_empty() {
+            self.second = now.unix_timestamp();
+            self.text.clear();
+            let (year, month, day) = now.to_calendar_date();
+            let (hour, minute, second) = now.to_hms();
+            write!(
+                self.text,
+                "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}",
+                u8::from(month)
+            )?;
+        }
+        line.push_str(&self.text);
+        write!(line, ".{:03}Z", now.millisecond())
     }
 }
 
@@ -120,7 +173,10 @@ fn level(level: &Level) -> &'static str {
 /// For whom a part works when it works for no activation (N-22).
 fn system(target: &str) -> &'static str {
     let path = target.strip_prefix("ffs_invoker::").unwrap_or(target);
-    let begins = |part: &str| path == part || path.starts_with(&format!("{part}::"));
+    let begins = |part: &str| {
+        path.strip_prefix(part)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
     match path {
         _ if begins("activation::feed") || begins("bus") => "sid_dispatcher",
         _ if begins("store") => "sid_dbBatcher",
@@ -130,40 +186,66 @@ fn system(target: &str) -> &'static str {
 }
 
 /// The last module of a target, as the name of a class: `activation::config_layer` → `ConfigLayer`.
-fn component(target: &str) -> String {
+fn component(target: &str, line: &mut String) {
     let module = match target.strip_prefix("ffs_invoker::") {
         Some(own) if own.starts_with("cli") || own.starts_with("daemon") => "invoker",
         Some(own) => own.rsplit("::").next().unwrap_or(own),
         None => target.split("::").next().unwrap_or(target),
     };
-    let words = module.split('_').filter(|word| !word.is_empty());
-    words
-        .map(|word| word[..1].to_uppercase() + &word[1..])
-        .collect::<String>()
+    for word in module.split('_') {
+        let mut letters = word.chars();
+        line.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        line.push_str(letters.as_str());
+    }
 }
 
 /// The fields of an event or span.
 #[derive(Default)]
 struct Fields {
-    transaction: Option<String>,
-    marker: Option<String>,
+    transaction: String,
+    marker: String,
     message: String,
     /// ` key=value` of all others.
     rest: String,
+    /// A value while it is being read.
+    value: String,
 }
 
 impl Fields {
+    fn clear(&mut self) {
+        let Self {
+            transaction,
+            marker,
+            message,
+            rest,
+            value: _,
+        } = self;
+        for text in [transaction, marker, message, rest] {
+            text.clear();
+        }
+    }
+
+    fn transaction(&self) -> Option<&str> {
+        Some(&*self.transaction).filter(|transaction| !transaction.is_empty())
+    }
+
     fn put(&mut self, field: &Field, value: &str) {
         // A line stays a line, whatever is in it.
-        let value = value
-            .split(['\n', '\r'])
-            .map(str::trim)
-            .filter(|part| !part.is_empty());
-        let value = value.collect::<Vec<_>>().join(" ");
-        match field.name() {
-            "message" => self.message = value,
-            TRANSACTION => self.transaction = Some(value),
-            MARKER => self.marker = Some(value),
+        if value.contains(['\n', '\r']) {
+            let parts = value
+                .split(['\n', '\r'])
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            return self.put_line(field, &parts.collect::<Vec<_>>().join(" "));
+        }
+        self.put_line(field, value.trim());
+    }
+
+    fn put_line(&mut self, field: &Field, value: &str) {
+        let whole = match field.name() {
+            "message" => &mut self.message,
+            TRANSACTION => &mut self.transaction,
+            MARKER => &mut self.marker,
             name => {
                 // Writing into a text cannot fail.
                 let _ = if value.contains(' ') {
@@ -171,8 +253,19 @@ impl Fields {
                 } else {
                     write!(self.rest, " {name}={value}")
                 };
+                return;
             }
-        }
+        };
+        whole.clear();
+        whole.push_str(value);
+    }
+
+    fn show(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let mut text = std::mem::take(&mut self.value);
+        text.clear();
+        let _ = text.write_fmt(value);
+        self.put(field, &text);
+        self.value = text;
     }
 }
 
@@ -182,7 +275,7 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, &format!("{value:?}"));
+        self.show(field, format_args!("{value:?}"));
     }
 
     /// With its causes.
@@ -200,8 +293,7 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use tracing::{error, info, info_span, warn};
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -222,13 +314,10 @@ mod tests {
     /// What is written while `work` runs, without the times in front.
     fn logged(work: impl FnOnce()) -> Vec<String> {
         let memory = Memory::default();
-        let writer = memory.clone();
-        let lines = tracing_subscriber::fmt::layer()
-            .event_format(Lines)
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(Transactions).with(lines);
+        let output = Output::start(memory.clone()).expect("a thread");
+        let subscriber = tracing_subscriber::registry().with(Lines(output.clone()));
         tracing::subscriber::with_default(subscriber, work);
+        output.flush();
         let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
         let cut = |line: &str| {
             let (time, rest) = line.split_once("] ").unwrap();

@@ -47,11 +47,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let file = command_line.as_ref().ok().and_then(|line| line.config.as_deref());
     let layers = load::layers(&environment, file);
     let print = command_line.as_ref().is_ok_and(|line| line.print_config);
-    if !print {
+    let _log = if print {
+        None
+    } else {
         // What is wrong with other settings is told in the shape that these ask for.
         let found = layers.as_ref().ok().cloned().unwrap_or_default();
-        log::start_as(load::log(&mut Reader::new(&found)));
-    }
+        Some(log::start_as(load::log(&mut Reader::new(&found)))?)
+    };
     let (layers, command_line) = match (layers, command_line) {
         (Ok(layers), Ok(command_line)) => (layers, command_line),
         (layers, command_line) => {
