@@ -5,7 +5,8 @@
 
 use crate::journal::{Debt, Journal, Part};
 use crate::metrics;
-use crate::store::{self, Database, Store};
+use crate::store::{self, Store};
+use hyper::body::Bytes;
 use proto::id::ActivationId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -128,7 +129,7 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             if let Some(record) = record {
-                let written = state.end.run_until_cancelled(state.write(id, &record)).await;
+                let written = state.end.run_until_cancelled(state.write(id, record)).await;
                 if written.is_none() {
                     return;
                 }
@@ -159,14 +160,9 @@ impl State {
     }
 
     /// Returns when the store has it, or will never take it; it never changes what the caller gets.
-    async fn write(&self, id: ActivationId, record: &Debt) {
-        let body = match body(&record.payload) {
-            Ok(body) => body,
-            Err(error) => {
-                error!(activation = %id, %error, "a record is not JSON, and is not stored");
-                return self.journal.delivered(id, Part::Record.into());
-            }
-        };
+    async fn write(&self, id: ActivationId, record: Debt) {
+        let Debt { to, payload, .. } = record;
+        let document = Bytes::from(payload);
         loop {
             let mut turn = None;
             if self.away.load(Ordering::Acquire) {
@@ -176,11 +172,7 @@ impl State {
                     turn = Some(probe);
                 }
             }
-            match self
-                .store
-                .put(Database::Activation, &record.to, None, &body)
-                .await
-            {
+            match self.store.put_record(&to, document.clone()).await {
                 Ok(_) => {
                     if self.away.swap(false, Ordering::AcqRel) {
                         info!(left = *self.left.borrow(), "the store is back");
@@ -192,11 +184,11 @@ impl State {
                 }
                 Err(store::Error::Conflict { .. }) => {
                     // From before a crash, or from another invoker after a forced completion (D-43).
-                    warn!(activation = %id, record = record.to, "a record of this activation is there already");
+                    warn!(activation = %id, record = to, "a record of this activation is there already");
                     return self.journal.delivered(id, Part::Record.into());
                 }
                 Err(error) if error.is_final() => {
-                    error!(activation = %id, record = record.to, error = &error as &dyn std::error::Error, "the store will not take a record");
+                    error!(activation = %id, record = to, error = &error as &dyn std::error::Error, "the store will not take a record");
                     return self.journal.delivered(id, Part::Record.into());
                 }
                 Err(error) => {
@@ -214,13 +206,4 @@ impl State {
             }
         }
     }
-}
-
-/// The document without its id, which stands beside it.
-fn body(record: &[u8]) -> Result<serde_json::Value, serde_json::Error> {
-    let mut body: serde_json::Value = serde_json::from_slice(record)?;
-    if let serde_json::Value::Object(members) = &mut body {
-        members.shift_remove("_id");
-    }
-    Ok(body)
 }

@@ -4,6 +4,7 @@
 //! `conformance.rs` holds the contract as tests.
 
 use async_trait::async_trait;
+use hyper::body::Bytes;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -122,6 +123,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         revision: Option<&str>,
         body: &Value,
     ) -> Result<String, Error>;
+
+    /// Creates a record from its whole document, which begins with its `_id`; returns its revision.
+    ///
+    /// # Errors
+    /// Those of [`Self::put`]; `Refused` also for what is no document.
+    async fn put_record(&self, id: &str, document: Bytes) -> Result<String, Error> {
+        let mut body: Value = serde_json::from_slice(&document).map_err(|error| Error::Refused {
+            operation: "written",
+            id: id.to_owned(),
+            reason: error.to_string(),
+        })?;
+        if let Value::Object(members) = &mut body {
+            members.shift_remove("_id");
+        }
+        self.put(Database::Activation, id, None, &body).await
+    }
 
     /// Deletes the document at its current revision. What is gone already is success.
     ///

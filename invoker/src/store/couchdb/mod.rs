@@ -210,8 +210,8 @@ impl CouchStore {
         }
     }
 
-    async fn put_record(&self, id: &str, body: &Value) -> Result<String, Error> {
-        match self.records.write(with_head(Some(id), None, body).into()).await {
+    async fn write_record(&self, id: &str, document: Bytes) -> Result<String, Error> {
+        match self.records.write(document).await {
             Ok(revision) => Ok(revision),
             Err(Unwritten::Conflict) => Err(conflict(id, None)),
             Err(Unwritten::Refused(reason)) => Err(Error::Refused {
@@ -334,7 +334,8 @@ impl Store for CouchStore {
         body: &Value,
     ) -> Result<String, Error> {
         if (database, revision) == (Database::Activation, None) {
-            return self.put_record(id, body).await;
+            let document = with_head(Some(id), None, body);
+            return self.write_record(id, document.into()).await;
         }
         let text = with_head(None, revision, body);
         let ask = Ask::json(Method::PUT, self.document(database, id), text);
@@ -343,6 +344,10 @@ impl Store for CouchStore {
         timing.end(matches!(written, Ok(Some(_))));
         let written = written.map_err(|failure| failed("written", id, failure))?;
         written.ok_or_else(|| conflict(id, revision))
+    }
+
+    async fn put_record(&self, id: &str, document: Bytes) -> Result<String, Error> {
+        self.write_record(id, document).await
     }
 
     async fn delete(&self, database: Database, id: &str, revision: &str) -> Result<(), Error> {
