@@ -11,12 +11,15 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// How often a commit is tried, and what lies between (K-23).
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Commits lie at least so far apart: the first leaves at once, and those that would follow it closely are one.
+const SPACING: Duration = Duration::from_millis(20);
 
 /// How long closing waits for the last commit.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -211,7 +214,10 @@ fn send_commits(
     done: &watch::Sender<Positions>,
 ) -> Result<(), KafkaError> {
     let mut last = Ok(());
+    let mut next = Instant::now();
     while let Ok(first) = positions.recv() {
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        next = Instant::now() + SPACING;
         let newest = positions.try_iter().last().unwrap_or(first);
         last = commit(consumer, topic, &newest);
         match &last {
