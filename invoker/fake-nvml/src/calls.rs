@@ -170,14 +170,17 @@ nvml! {
         unsafe { put(pci, pci_of(&id).ok_or(Failure::Unknown)?) }
     }
     fn nvmlDeviceGetCudaComputeCapability(world, device: usize, major: *mut i32, minor: *mut i32) {
-        let capability = match &world.gpu(device)?.model {
-            model if model.starts_with("B200") => (10, 0),
-            model if model.starts_with('H') => (9, 0),
-            model if model.starts_with("L40") => (8, 9),
-            _ => (8, 0),
-        };
+        let capability = capability(&world.gpu(device)?.model);
         // SAFETY: the caller's promise.
         unsafe { put(major, capability.0).and_then(|()| put(minor, capability.1)) }
+    }
+    fn nvmlDeviceGetNumGpuCores(world, device: usize, cores: *mut u32) {
+        let gpu = world.gpu(device)?.clone();
+        let whole = |slice: &&Slice| slice.uuid.as_str() == gpu.uuid.as_str();
+        let sms = world.machine()?.migs.slices.iter().find(whole).and_then(|slice| slice.sms);
+        let each = if capability(&gpu.model) == (8, 0) { 64 } else { 128 };
+        // SAFETY: the caller's promise.
+        unsafe { put(cores, sms.ok_or(Failure::NotSupported)? * each) }
     }
     fn nvmlDeviceGetUtilizationRates(world, device: usize, utilization: *mut Utilization) {
         if world.gpu(device)?.mig {
@@ -375,6 +378,16 @@ fn gpu_instance<'a>(world: &'a World, gpu: &'a GpuUuid, id: u32) -> Result<&'a S
         .migs_of(gpu)?
         .find(|slice| slice.gi == Some(id) && !vanished.contains(&slice.uuid));
     found.ok_or(Failure::NotFound)
+}
+
+/// CUDA's major and minor number.
+fn capability(model: &str) -> (i32, i32) {
+    match model {
+        model if model.starts_with("B200") => (10, 0),
+        model if model.starts_with('H') => (9, 0),
+        model if model.starts_with("L40") => (8, 9),
+        _ => (8, 0),
+    }
 }
 
 fn is_divisible(model: &str) -> bool {

@@ -1,0 +1,248 @@
+//! The inventory of a machine with NVIDIA's driver, over a library whose GPUs are those of a file.
+
+use fake_nvml::{Faults, Happening, Machine};
+use ffs_invoker::gpu::GpuInventory;
+use ffs_invoker::gpu::nvml::Nvml;
+use ffs_invoker::gpu::simulated::{Scaling, simulate};
+use proto::ffs::migs::{InventorySource, MigsDocument, SliceState};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const MIXED: &str = "[4g.40gb+2g.20gb+1g.10gb]@A100-80GB,[full]@L40S:46068";
+/// For what happens within some seconds at most.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A library of its own, with the machine behind it.
+struct Fake {
+    _folder: TempDir,
+    library: PathBuf,
+    machine: Machine,
+}
+
+impl Fake {
+    fn new(topology: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("libnvidia-ml.so.1");
+        let built = std::env::current_exe()
+            .expect("a path")
+            .with_file_name("libfake_nvml.so");
+        std::fs::copy(built, &library).expect("built beside this test");
+        let machine = Machine {
+            migs: cut(topology),
+            faults: Faults::default(),
+        };
+        let fake = Self {
+            _folder: folder,
+            library,
+            machine,
+        };
+        fake.write();
+        fake
+    }
+
+    /// Makes what the machine is now the truth.
+    fn write(&self) {
+        let mut file = self.library.as_os_str().to_owned();
+        file.push(".json");
+        self.machine.write(Path::new(&file)).expect("writable");
+    }
+
+    fn break_down(&mut self, faults: Faults) {
+        self.machine.faults = faults;
+        self.write();
+    }
+
+    fn open(&self) -> Nvml {
+        Nvml::open(Some(&self.library)).expect("it loads")
+    }
+}
+
+/// The topology as a machine that has such GPUs.
+fn cut(topology: &str) -> MigsDocument {
+    let scaling = Scaling {
+        cpus: 1.0,
+        memory: None,
+    };
+    let mut migs = simulate(&topology.parse().expect("legal"), &scaling);
+    migs.source = InventorySource::Nvml;
+    migs.driver = Some("570.86.15".to_owned());
+    for gpu in &mut migs.gpus {
+        gpu.pci = Some(format!("00000000:{:02X}:00.0", 0x3b + gpu.index));
+    }
+    for slice in &mut migs.slices {
+        slice.cpu_quota = None;
+        slice.mem_limit = None;
+    }
+    migs
+}
+
+fn states(migs: &MigsDocument) -> Vec<(&str, SliceState)> {
+    let state = |slice| -> (&str, SliceState) {
+        let slice: &proto::ffs::migs::Slice = slice;
+        (slice.profile.as_str(), slice.state)
+    };
+    migs.slices.iter().map(state).collect()
+}
+
+#[test]
+fn every_layout_is_read_as_it_was_cut() {
+    for (topology, names) in [
+        (
+            "8x[4g.40gb+2g.20gb+1g.10gb]@A100-80GB",
+            &["NVIDIA A100-SXM4-80GB"] as &[_],
+        ),
+        (
+            "8x[3g.40gb+2g.20gb+2g.20gb]@A100-80GB",
+            &["NVIDIA A100-SXM4-80GB"],
+        ),
+        (
+            "[7x1g.10gb]@A100-80GB,2x[3x2g.20gb+1g.10gb]@A100-80GB,4x[3g.40gb+4g.40gb]@A100-80GB,\
+             [4g.40gb+2g.20gb+1g.10gb]@A100-80GB",
+            &["NVIDIA A100-SXM4-80GB"],
+        ),
+        ("[2x1g.6gb+2g.12gb]@A30-24GB", &["NVIDIA A30"]),
+        (
+            "[3g.20gb+2g.10gb+1g.5gb+1g.5gb+me]@A100-40GB",
+            &["NVIDIA A100-SXM4-40GB"],
+        ),
+        (
+            "[4g.40gb+3g.40gb]@H100-80GB,[7x1g.10gb]@H100-80GB",
+            &["NVIDIA H100 80GB HBM3"],
+        ),
+        ("[3g.71gb+2x1g.35gb]@H200-141GB", &["NVIDIA H200"]),
+        (
+            "[4g.40gb+2g.20gb+1g.10gb]@A100-80GB,[full]@L40S:46068,[full]@H100-80GB",
+            &["NVIDIA A100-SXM4-80GB", "NVIDIA L40S", "NVIDIA H100 80GB HBM3"],
+        ),
+    ] {
+        let fake = Fake::new(topology);
+        let read = fake.open().read().expect("readable");
+        let mut expected = cut(topology);
+        for (index, gpu) in expected.gpus.iter_mut().enumerate() {
+            gpu.model = names[index.min(names.len() - 1)].to_owned();
+        }
+        expected.taken_at.clone_from(&read.taken_at);
+        assert_eq!(read, expected, "{topology}");
+        let text = serde_json::to_vec(&read).expect("JSON");
+        proto::ffs::read::<MigsDocument>(&text).expect("a document of the config layer");
+    }
+}
+
+#[test]
+fn a_vanished_device_is_gone_and_hides_none_behind_it() {
+    let mut fake = Fake::new(MIXED);
+    let nvml = fake.open();
+    let gone = fake.machine.migs.slices[1].uuid.clone();
+    fake.break_down(Faults {
+        vanished: [gone].into(),
+        ..Faults::default()
+    });
+    let read = nvml.read().expect("readable");
+    let free = SliceState::Free;
+    assert_eq!(
+        states(&read),
+        [("4g.40gb", free), ("1g.10gb", free), ("full", free)]
+    );
+}
+
+#[test]
+fn who_may_not_ask_for_placements_learns_all_the_rest() {
+    let mut fake = Fake::new(MIXED);
+    let nvml = fake.open();
+    let mut expected = nvml.read().expect("readable").slices;
+    assert!(expected[0].placement.is_some());
+    fake.break_down(Faults {
+        unprivileged: true,
+        ..Faults::default()
+    });
+    for slice in &mut expected {
+        slice.placement = None;
+    }
+    assert_eq!(nvml.read().expect("readable").slices, expected);
+}
+
+#[test]
+fn slices_of_a_lost_gpu_are_fenced_until_it_answers() {
+    let mut fake = Fake::new(MIXED);
+    let nvml = fake.open();
+    let whole = nvml.read().expect("readable");
+    let lost = Faults {
+        lost: [fake.machine.migs.gpus[0].uuid.clone()].into(),
+        ..Faults::default()
+    };
+    fake.break_down(lost);
+    let read = nvml.read().expect("readable");
+    let (free, fenced) = (SliceState::Free, SliceState::Fenced);
+    assert_eq!(
+        states(&read),
+        [
+            ("4g.40gb", fenced),
+            ("2g.20gb", fenced),
+            ("1g.10gb", fenced),
+            ("full", free)
+        ]
+    );
+    assert_eq!(read.gpus, whole.gpus);
+    let late = fake.open().read().expect("the other GPU answers");
+    assert_eq!(
+        states(&late),
+        [("full", free)],
+        "what was never seen is not there"
+    );
+
+    fake.break_down(Faults::default());
+    assert_eq!(nvml.read().expect("readable").slices, whole.slices);
+}
+
+#[test]
+fn a_critical_error_fences_its_slice_until_the_slice_has_been_away() {
+    let mut fake = Fake::new(MIXED);
+    let nvml = Arc::new(fake.open());
+    let known = nvml.read().expect("readable");
+    let whole = known.slices.clone();
+    let (told, changes) = mpsc::channel();
+    let stop = CancellationToken::new();
+    let watching = {
+        let (nvml, stop) = (Arc::clone(&nvml), stop.clone());
+        std::thread::spawn(move || {
+            nvml.watch(known, &stop, &mut |migs| {
+                let _ = told.send(migs);
+            });
+        })
+    };
+    let change = || changes.recv_timeout(PATIENCE).expect("a change is told");
+    let happening = |xid, slice: usize| Happening {
+        gpu: whole[slice].gpu_uuid.clone(),
+        xid: Some(xid),
+        instance: whole[slice].gi.zip(whole[slice].ci),
+    };
+
+    // Whether the thread listens yet cannot be seen; a change that it tells shows it.
+    fake.break_down(Faults {
+        vanished: [whole[2].uuid.clone()].into(),
+        ..Faults::default()
+    });
+    assert_eq!(change().slices.len(), 3);
+    // A fault of a program in the first slice, and a GPU's own in the second.
+    fake.machine.faults.events = vec![happening(31, 0), happening(79, 1)];
+    fake.write();
+    let (free, fenced) = (SliceState::Free, SliceState::Fenced);
+    assert_eq!(
+        states(&change()),
+        [("4g.40gb", free), ("2g.20gb", fenced), ("full", free)]
+    );
+    fake.machine.faults.vanished = [whole[1].uuid.clone()].into();
+    fake.write();
+    assert_eq!(
+        states(&change()),
+        [("4g.40gb", free), ("1g.10gb", free), ("full", free)]
+    );
+    fake.machine.faults.vanished.clear();
+    fake.write();
+    assert_eq!(change().slices, whole);
+    stop.cancel();
+    watching.join().expect("it ends");
+}
