@@ -6,6 +6,7 @@ use ffs_invoker::gpu::nvml::Nvml;
 use ffs_invoker::gpu::simulated::{Scaling, simulate};
 use proto::ffs::migs::{InventorySource, MigsDocument, SliceState};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -245,4 +246,61 @@ fn a_critical_error_fences_its_slice_until_the_slice_has_been_away() {
     assert_eq!(change().slices, whole);
     stop.cancel();
     watching.join().expect("it ends");
+}
+
+#[test]
+fn the_command_shows_the_machine_and_says_why_it_cannot() {
+    let mut fake = Fake::new(MIXED);
+    let library = fake.library.display().to_string();
+    let shown = migs(&["--inventory", "nvml", "--nvml-library", &library]);
+    let table = String::from_utf8(shown.stdout).expect("text");
+    assert!(table.ends_with("4 slices on 2 GPUs\n"), "{table}");
+    assert!(table.contains("NVIDIA L40S"), "{table}");
+
+    let absent = fake.library.with_file_name("nothing").display().to_string();
+    let refused = migs(&["--inventory", "nvml", "--nvml-library", &absent]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8(refused.stderr).expect("text");
+    let expected = format!("the GPU inventory could not be read: NVML's library {absent} cannot be used: ");
+    assert!(said.contains(&expected), "{said}");
+
+    fake.break_down(Faults {
+        unloaded: true,
+        ..Faults::default()
+    });
+    let refused = migs(&["--inventory", "nvml", "--nvml-library", &library]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8(refused.stderr).expect("text");
+    assert!(said.contains("NVIDIA driver is not loaded"), "{said}");
+
+    let shown = migs(&[
+        "--inventory",
+        "auto",
+        "--nvml-library",
+        &library,
+        "--format",
+        "json",
+    ]);
+    let read: MigsDocument = proto::ffs::read(&shown.stdout).expect("a document");
+    assert_eq!(read.source, InventorySource::None);
+
+    for (arguments, sentence) in [
+        (
+            ["--inventory", "nvml", "--topology", "[full]@A30-24GB"].as_slice(),
+            "--topology is for an inventory that is simulated, not Nvml",
+        ),
+        (
+            &["--inventory", "simulated"],
+            "an inventory that is simulated needs --topology",
+        ),
+    ] {
+        let refused = migs(arguments);
+        let said = String::from_utf8(refused.stderr).expect("text");
+        assert!(!refused.status.success() && said.contains(sentence), "{said}");
+    }
+}
+
+fn migs(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ffs-invoker"));
+    command.arg("migs").args(arguments).output().expect("it runs")
 }

@@ -467,3 +467,22 @@ fn a_jks_store_keeps_from_starting_where_there_is_tls() {
     );
     assert!(text.contains("PKCS12"), "{text}");
 }
+
+#[test]
+fn slices_come_from_where_the_settings_say() {
+    let start = print().set(&[
+        ("CONFIG_ffs_inventory", "nvml"),
+        ("CONFIG_ffs_nvmlLibrary", "/opt/libnvidia-ml.so.1"),
+    ]);
+    let shown = start.shown();
+    shown.assert("ffs.inventory", "\"nvml\"", "env CONFIG_ffs_inventory");
+    shown.assert(
+        "ffs.nvml-library",
+        "\"/opt/libnvidia-ml.so.1\"",
+        "env CONFIG_ffs_nvmlLibrary",
+    );
+    let said = Start::with(&[])
+        .set(&[("CONFIG_ffs_inventory", "cuda")])
+        .refused();
+    assert!(said.contains("none, simulated, nvml or auto"), "{said}");
+}

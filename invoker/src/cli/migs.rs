@@ -1,25 +1,36 @@
 //! `ffs-invoker migs`: the slices as the daemon would see them.
 
+use crate::config::node::InventoryKind;
+use crate::gpu::nvml::Nvml;
 use crate::gpu::simulated::{Host, Scaling, Simulated, overcommitment, parse_memory};
 use crate::gpu::topology::Topology;
 use crate::gpu::{GpuInventory, none};
+use anyhow::Context;
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 use proto::ffs::migs::{MigsDocument, Slice, SliceState};
 use proto::unit::Bytes;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing::info;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    simulation: Simulation,
+    gpus: GpuArguments,
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
 
-/// The arguments of every command that may simulate its GPUs.
+/// The arguments of every command that has to know the GPUs.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Simulation {
+pub struct GpuArguments {
+    /// Where slices come from [default: simulated if there is a topology]
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub inventory: Option<InventoryKind>,
+    /// NVML's library [default: libnvidia-ml.so.1, wherever the system finds it]
+    #[arg(long, value_name = "FILE")]
+    pub nvml_library: Option<PathBuf>,
     /// GPUs to simulate, such as '8x[4g.40gb+2g.20gb+1g.10gb]@A100-80GB'
     #[arg(long, value_name = "TEXT")]
     pub topology: Option<Topology>,
@@ -31,16 +42,42 @@ pub struct Simulation {
     pub gpu_memory: Option<Bytes>,
 }
 
-impl Simulation {
+impl GpuArguments {
     /// The inventory that the arguments name.
     ///
     /// # Errors
-    /// If no slice could be simulated so.
+    /// If no slice could be simulated so, or NVML cannot be used.
     pub fn inventory(&self, host: &Host) -> anyhow::Result<Box<dyn GpuInventory>> {
         let scaling = Scaling::new(self.gpu_cpus, self.gpu_memory, host).map_err(anyhow::Error::msg)?;
-        Ok(match self.topology.clone() {
-            Some(topology) => Box::new(Simulated { topology, scaling }),
-            None => Box::new(none::None),
+        let nvml = || Nvml::open(self.nvml_library.as_deref());
+        let source = self.source();
+        anyhow::ensure!(
+            self.topology.is_none() || source == InventoryKind::Simulated,
+            "--topology is for an inventory that is simulated, not {source:?}"
+        );
+        Ok(match source {
+            InventoryKind::None => Box::new(none::None),
+            InventoryKind::Simulated => Box::new(Simulated {
+                topology: self.topology.clone().context(
+                    "an inventory that is simulated needs --topology, such as [4g.40gb+3g.40gb]@A100-80GB",
+                )?,
+                scaling,
+            }),
+            InventoryKind::Nvml => Box::new(nvml()?),
+            InventoryKind::Auto => match nvml() {
+                Ok(nvml) => Box::new(nvml),
+                Err(error) => {
+                    info!(%error, "there are no slices: functions run unsplit");
+                    Box::new(none::None)
+                }
+            },
+        })
+    }
+
+    fn source(&self) -> InventoryKind {
+        self.inventory.unwrap_or(match self.topology {
+            Some(_) => InventoryKind::Simulated,
+            None => InventoryKind::None,
         })
     }
 }
@@ -53,7 +90,7 @@ enum Format {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let host = Host::read();
-    let document = arguments.simulation.inventory(&host)?.read()?;
+    let document = arguments.gpus.inventory(&host)?.read()?;
     match arguments.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&document)?),
         Format::Table => print!("{}", print(&document)),
@@ -133,11 +170,11 @@ mod tests {
     }
 
     fn read(topology: Option<&str>) -> MigsDocument {
-        let simulation = Simulation {
+        let arguments = GpuArguments {
             topology: topology.map(|text| text.parse().expect("legal")),
-            ..Simulation::default()
+            ..GpuArguments::default()
         };
-        let inventory = simulation.inventory(&Host::read()).expect("sensible");
+        let inventory = arguments.inventory(&Host::read()).expect("sensible");
         inventory.read().expect("simulated")
     }
 }

@@ -8,7 +8,7 @@ mod run;
 mod standalone;
 mod wire;
 
-pub use migs::Simulation;
+pub use migs::GpuArguments;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! `ffs-invoker plan`: how a function would be split over the free slices, and why so.
 
-use super::Simulation;
+use super::GpuArguments;
 use crate::gpu::simulated::Host;
 use crate::plan::{Options, Plan};
 use anyhow::Context;
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["gpu_cpus", "gpu_memory"])]
     migs: Option<PathBuf>,
     #[command(flatten)]
-    simulation: Simulation,
+    gpus: GpuArguments,
     /// Which partitions there are: cuts in the chain of atoms; parallel branches as lanes of their own;
     /// every acyclic one, up to 8 components
     #[arg(long, value_enum, default_value = "lanes")]
@@ -128,7 +128,7 @@ fn options(arguments: &Arguments) -> Options {
 fn machine(arguments: &Arguments) -> anyhow::Result<MigsDocument> {
     match &arguments.migs {
         Some(path) => read(path),
-        None => Ok(arguments.simulation.inventory(&Host::read())?.read()?),
+        None => Ok(arguments.gpus.inventory(&Host::read())?.read()?),
     }
 }
 

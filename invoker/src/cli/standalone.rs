@@ -1,9 +1,10 @@
 //! Everything in one process: embedded bus and store, the REST API for `wsk`, simulated slices, and
 //! the invoker itself.
 
-use super::Simulation;
+use super::GpuArguments;
 use crate::admin;
 use crate::bus::embedded::EmbeddedBus;
+use crate::config::node::InventoryKind;
 use crate::config::{
     ContainerSettings, FeedSettings, Identity, JournalSettings, MetricsSettings, ParameterKeys,
     PayloadLimits, PipelineSettings, PoolSettings, RecordSettings, Settings, TopicSettings,
@@ -45,7 +46,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     run: Option<PathBuf>,
     #[command(flatten)]
-    simulation: Simulation,
+    gpus: GpuArguments,
     /// Memory of all containers together [default: three quarters of the host's]
     #[arg(long, value_name = "SIZE", value_parser = crate::config::size::parse)]
     user_memory: Option<Bytes>,
@@ -88,15 +89,11 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         "policy {:?} is not known: `ffs-invoker policies` lists those that are",
         arguments.policy
     );
-    let simulation = Simulation {
-        topology: arguments
-            .simulation
-            .topology
-            .clone()
-            .or_else(|| TOPOLOGY.parse::<Topology>().ok()),
-        ..arguments.simulation.clone()
-    };
-    let inventory: Arc<dyn crate::gpu::GpuInventory> = simulation.inventory(&host)?.into();
+    let mut gpus = arguments.gpus.clone();
+    if gpus.inventory.is_none_or(|kind| kind == InventoryKind::Simulated) && gpus.topology.is_none() {
+        gpus.topology = TOPOLOGY.parse::<Topology>().ok();
+    }
+    let inventory: Arc<dyn crate::gpu::GpuInventory> = gpus.inventory(&host)?.into();
     let engine = ProcessEngine::open(process_config(&arguments, &state, &run)).await?;
     let edges = Edges {
         bus: Arc::new(EmbeddedBus::open(&state.join("bus.redb"))?),

@@ -42,6 +42,8 @@ pub enum EngineKind {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GpuSettings {
     pub inventory: InventoryKind,
+    /// NVML's library; none: `libnvidia-ml.so.1`, wherever the system finds it.
+    pub nvml_library: Option<PathBuf>,
     /// As the command `migs` takes it.
     pub topology: Option<String>,
     /// CPUs that stand for one whole GPU.
@@ -52,11 +54,15 @@ pub struct GpuSettings {
     pub devices: DeviceAccess,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where slices come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum InventoryKind {
     #[default]
     None,
     Simulated,
+    Nvml,
+    /// NVML, or none where it cannot be used.
+    Auto,
 }
 
 const ENGINE: Kind<EngineKind> = Kind {
@@ -68,10 +74,12 @@ const ENGINE: Kind<EngineKind> = Kind {
     },
 };
 const INVENTORY: Kind<InventoryKind> = Kind {
-    expected: "none or simulated",
+    expected: "none, simulated, nvml or auto",
     parse: |text| match text.trim() {
         "none" => Some(InventoryKind::None),
         "simulated" => Some(InventoryKind::Simulated),
+        "nvml" => Some(InventoryKind::Nvml),
+        "auto" => Some(InventoryKind::Auto),
         _ => None,
     },
 };
@@ -106,6 +114,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> NodeSettings {
         engine: reader.get("ffs.engine", "docker", &ENGINE),
         gpu: GpuSettings {
             inventory,
+            nvml_library: reader.find("ffs.nvml-library", &PATH),
             topology,
             cpus: reader.find("ffs.gpu-cpus", &CPUS),
             memory: reader.find("ffs.gpu-memory", &SIZE),

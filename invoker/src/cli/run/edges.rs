@@ -1,7 +1,7 @@
 //! What the edges are made of: Kafka, CouchDB, Docker or processes, and the GPUs.
 
 use crate::bus::kafka::KafkaSettings;
-use crate::cli::Simulation;
+use crate::cli::GpuArguments;
 use crate::config::load::Configuration;
 use crate::config::node::InventoryKind;
 use crate::config::providers::LogStore;
@@ -150,12 +150,14 @@ pub(super) fn inventory(configuration: &Configuration) -> anyhow::Result<Box<dyn
         (InventoryKind::Simulated, Some(text)) => Some(text.parse()?),
         _ => None,
     };
-    let simulation = Simulation {
+    let arguments = GpuArguments {
+        inventory: Some(gpu.inventory),
+        nvml_library: gpu.nvml_library.clone(),
         topology,
         gpu_cpus: gpu.cpus,
         gpu_memory: gpu.memory,
     };
-    simulation.inventory(&Host::read())
+    arguments.inventory(&Host::read())
 }
 
 /// Settings of the process engine.
