@@ -19,6 +19,7 @@ use crate::pipeline::{Pipelines, name_prefix};
 use crate::readiness::Readiness;
 use crate::saved::{self, SavedState};
 use crate::store::Store;
+use proto::ffs::migs::MigsDocument;
 use scheduler::scheduler::Scheduler;
 use scheduler::{Event, Instant};
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub enum Error {
     Saved(#[from] saved::Error),
     #[error(transparent)]
     Gpu(#[from] gpu::Error),
+    #[error("a thread to watch the GPUs could not be started")]
+    Thread(#[source] std::io::Error),
 }
 
 /// Longest clean-up at start (L-60).
@@ -105,6 +108,7 @@ impl Daemon {
         let saved = SavedState::open(&settings.state_dir)?;
         let migs = edges.inventory.read()?;
         info!(slices = migs.slices.len(), source = ?migs.source, "inventory");
+        let known = migs.clone();
 
         let id = settings.identity.invoker_id(settings.user_memory);
         let (switch, readiness) = (Switch::default(), Readiness::default());
@@ -146,6 +150,8 @@ impl Daemon {
             runtimes: settings.runtimes.clone(),
         });
         let (dispatcher, inbox) = Dispatcher::new(Scheduler::new(decide, Instant::ZERO), hands, migs);
+        let (presence, presence_tasks) = (CancellationToken::new(), TaskTracker::new());
+        watch_slices(&edges.inventory, known, &inbox, &presence)?;
         for saved in saved.read_all() {
             info!(function = %saved.function, "known from an earlier process");
             inbox.event(Event::Restored(Box::new(saved)));
@@ -189,7 +195,6 @@ impl Daemon {
                 });
             }
         });
-        let (presence, presence_tasks) = (CancellationToken::new(), TaskTracker::new());
         let health = Health::new(
             Arc::clone(&edges.bus),
             &settings.topics.prefix,
@@ -292,6 +297,22 @@ impl Daemon {
         self.journal.close();
         info!("stopped");
     }
+}
+
+/// Tells the scheduler whenever the slices change. A thread of its own, which nobody waits for: drivers
+/// may take their time.
+fn watch_slices(
+    inventory: &Arc<dyn GpuInventory>,
+    known: MigsDocument,
+    inbox: &Inbox,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let (inventory, inbox, stop) = (Arc::clone(inventory), inbox.clone(), stop.clone());
+    std::thread::Builder::new()
+        .name("inventory".to_owned())
+        .spawn(move || inventory.watch(known, &stop, &mut |migs| inbox.event(Event::Inventory(migs))))
+        .map_err(Error::Thread)?;
+    Ok(())
 }
 
 /// Topic `invokerN` (K-02 … K-07).

@@ -1,14 +1,18 @@
 //! The inventory of a machine with NVIDIA's driver, over a library whose GPUs are those of a file.
+#![allow(clippy::unwrap_used)]
+
+mod support;
 
 use fake_nvml::{Faults, Happening, Machine};
 use ffs_invoker::gpu::GpuInventory;
 use ffs_invoker::gpu::nvml::Nvml;
 use ffs_invoker::gpu::simulated::{Scaling, simulate};
 use proto::ffs::migs::{InventorySource, MigsDocument, SliceState};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -297,6 +301,41 @@ fn the_command_shows_the_machine_and_says_why_it_cannot() {
         let refused = migs(arguments);
         let said = String::from_utf8(refused.stderr).expect("text");
         assert!(!refused.status.success() && said.contains(sentence), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_fences_the_slices_of_a_lost_gpu_and_takes_them_back() {
+    let mut fake = Fake::new(MIXED);
+    let library = fake.library.display().to_string();
+    let daemon = support::daemon::Daemon::start(&["--inventory", "nvml", "--nvml-library", &library]);
+    let free = ["free"; 4];
+    seen(&daemon, &free).await;
+    fake.break_down(Faults {
+        lost: [fake.machine.migs.gpus[0].uuid.clone()].into(),
+        ..Faults::default()
+    });
+    seen(&daemon, &["fenced", "fenced", "fenced", "free"]).await;
+    fake.break_down(Faults::default());
+    seen(&daemon, &free).await;
+}
+
+/// Waits until the status shows the slices in these states.
+async fn seen(daemon: &support::daemon::Daemon, expected: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let status: Value = serde_json::from_str(&daemon.page("/status.json").await).expect("JSON");
+        assert_eq!(status["migs"]["source"], "nvml", "{status}");
+        let slices = status["migs"]["slices"].as_array().expect("a list");
+        let states: Vec<_> = slices
+            .iter()
+            .filter_map(|slice| slice["state"].as_str())
+            .collect();
+        if states == expected {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{states:?} instead of {expected:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
