@@ -486,3 +486,29 @@ fn slices_come_from_where_the_settings_say() {
         .refused();
     assert!(said.contains("none, simulated, nvml or auto"), "{said}");
 }
+
+#[test]
+fn sharing_is_as_the_settings_say_and_cannot_go_to_and_fro() {
+    let set = |name: &str, value: &str| print().set(&[(name, value)]);
+    let start = set("CONFIG_ffs_sharing_victims", "lru");
+    let shown = start.shown();
+    shown.assert("ffs.sharing.victims", "\"lru\"", "env CONFIG_ffs_sharing_victims");
+    shown.assert("ffs.sharing.dwell", "\"10 seconds\"", "default");
+
+    for (name, value, expected) in [
+        (
+            "CONFIG_ffs_sharing_victims",
+            "oldest",
+            "hotness, lru, lfu or cost",
+        ),
+        ("CONFIG_ffs_sharing_most", "1.5", "a number from 0 to 1"),
+        (
+            "CONFIG_ffs_sharing_demote",
+            "0.6",
+            "expected the first to be less",
+        ),
+    ] {
+        let said = Start::with(&[]).set(&[(name, value)]).refused();
+        assert!(said.contains(expected), "{said}");
+    }
+}

@@ -7,7 +7,7 @@ use crate::bus::embedded::EmbeddedBus;
 use crate::config::node::InventoryKind;
 use crate::config::{
     ContainerSettings, FeedSettings, Identity, JournalSettings, MetricsSettings, ParameterKeys,
-    PayloadLimits, PipelineSettings, PoolSettings, RecordSettings, Settings, TopicSettings,
+    PayloadLimits, PipelineSettings, PoolSettings, RecordSettings, Settings, SharingSettings, TopicSettings,
 };
 use crate::container::process::{ProcessConfig, ProcessEngine};
 use crate::daemon::{Daemon, Edges};
@@ -189,6 +189,7 @@ fn settings(
         containers: ContainerSettings::default(),
         pipelines: PipelineSettings {
             policy: arguments.policy.clone(),
+            sharing: SharingSettings::default(),
             keep_alive: Duration::from_secs(arguments.keep_alive),
             layers: run.layers(),
         },

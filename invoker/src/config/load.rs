@@ -120,6 +120,7 @@ pub fn read(reader: &mut Reader<'_>) -> Configuration {
         containers: containers(reader),
         pipelines: PipelineSettings {
             policy: node.policy.clone(),
+            sharing: node.sharing,
             keep_alive: node.keep_alive,
             layers: PathBuf::new(),
         },

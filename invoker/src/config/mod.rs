@@ -11,11 +11,13 @@ pub mod node;
 pub mod operations;
 pub mod providers;
 pub mod reader;
+pub mod sharing;
 pub mod size;
 pub mod units;
 
 pub use containers::ContainerSettings;
 pub use operations::{AdminSettings, HttpsSettings, MetricsSettings};
+pub use sharing::SharingSettings;
 
 use crate::runtimes::Runtimes;
 use proto::unit::Bytes;
@@ -276,6 +278,7 @@ pub enum JournalSync {
 pub struct PipelineSettings {
     /// Policy of a function that names none.
     pub policy: String,
+    pub sharing: SharingSettings,
     /// Idle time before an instance goes cold.
     pub keep_alive: Duration,
     /// Directory that holds one config layer per instance; in memory.
@@ -315,6 +318,7 @@ impl Settings {
             containers: ContainerSettings::default(),
             pipelines: PipelineSettings {
                 policy: "fluidfaas".to_owned(),
+                sharing: SharingSettings::default(),
                 keep_alive: Duration::from_secs(600),
                 layers,
             },

@@ -1,6 +1,7 @@
 //! What is ours alone: the settings below `ffs`.
 
 use super::reader::{CPUS, DURATION, FLAG, Kind, Reader, SIZE, TEXT};
+use super::sharing::{self, SharingSettings};
 use crate::container::docker::DeviceAccess;
 use proto::unit::Bytes;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub struct NodeSettings {
     pub engine: EngineKind,
     pub gpu: GpuSettings,
     pub policy: String,
+    pub sharing: SharingSettings,
     pub keep_alive: Duration,
     /// What must survive a restart.
     pub state_dir: PathBuf,
@@ -121,6 +123,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> NodeSettings {
             devices: reader.get("ffs.gpu-devices", "auto", &DEVICES),
         },
         policy: policy(reader),
+        sharing: sharing::read(reader),
         keep_alive: reader.get("ffs.keep-alive", "10 minutes", &DURATION),
         state_dir: reader.get("ffs.state-dir", "/var/lib/ffs-invoker", &ABSOLUTE),
         run_dir: reader.find("ffs.run-dir", &ABSOLUTE),

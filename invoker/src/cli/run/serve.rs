@@ -175,7 +175,7 @@ fn decide(settings: &Settings) -> scheduler::Settings {
     let stem_cells = &settings.containers.stem_cells;
     let variance = u64::try_from(stem_cells.variance.as_millis()).unwrap_or(u64::MAX);
     let jitter = Duration::from_millis(rand::random_range(0..=variance));
-    scheduler::Settings {
+    settings.pipelines.sharing.applied_to(scheduler::Settings {
         user_memory: settings.user_memory,
         pause_grace: settings.pool.pause_grace,
         idle_container: settings.pool.idle_container,
@@ -187,5 +187,5 @@ fn decide(settings: &Settings) -> scheduler::Settings {
         keep_alive: settings.pipelines.keep_alive,
         least_limit: Duration::from_millis(settings.limits.std.timeout),
         ..scheduler::Settings::default()
-    }
+    })
 }
