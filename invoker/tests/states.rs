@@ -5,6 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 
@@ -121,6 +122,39 @@ async fn weights_leave_a_slice_for_another_function_and_come_back_without_a_star
     assert!(
         decided.contains(&"evict") && decided.contains(&"wake"),
         "{decided:?}"
+    );
+
+    let shown = plan_live(&format!("http://{}", daemon.address));
+    assert!(shown.status.success(), "{shown:?}");
+    let shown = String::from_utf8(shown.stdout).expect("it is text");
+    for expected in [
+        "warm",
+        "hot",
+        "evict i-1",
+        "the coldest makes room for guest/second",
+        "wake i-1",
+    ] {
+        assert!(shown.contains(expected), "no {expected:?} in\n{shown}");
+    }
+}
+
+fn plan_live(address: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ffs-invoker"));
+    command
+        .args(["plan", "--live", address])
+        .output()
+        .expect("it runs")
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_named() {
+    let nowhere = "http://127.0.0.1:1";
+    let shown = plan_live(nowhere);
+    assert_eq!(shown.status.code(), Some(1), "{shown:?}");
+    let said = String::from_utf8(shown.stderr).expect("it is text");
+    assert!(
+        said.contains(nowhere) && said.contains("cannot be reached"),
+        "{said}"
     );
 }
 

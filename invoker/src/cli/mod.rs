@@ -1,5 +1,6 @@
 //! One file a command. A command turns arguments into a configuration, and an outcome into an exit code.
 
+mod live;
 mod log;
 mod migs;
 mod plan;

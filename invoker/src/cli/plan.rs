@@ -1,6 +1,6 @@
 //! `ffs-invoker plan`: how a function would be split over the free slices, and why so.
 
-use super::GpuArguments;
+use super::{GpuArguments, live};
 use crate::gpu::simulated::Host;
 use crate::plan::{Options, Plan};
 use anyhow::Context;
@@ -21,14 +21,26 @@ use std::time::Duration;
 /// scheduler's own functions; nothing is started. Exit code 0: there is a plan. 3: nothing fits the
 /// free slices, the output says why. 1: a document is missing or wrong.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("machine").required(true).args(["migs", "topology"]))]
+#[command(group = clap::ArgGroup::new("machine").required(true).args(["migs", "topology", "live"]))]
 pub(super) struct Arguments {
+    /// Show what a running daemon has placed, with its last decisions and what it did not choose
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = super::live::ADDRESS,
+          conflicts_with_all = ["dag", "profile"])]
+    live: Option<String>,
+    /// For --live, the credentials of the admin API of `ffs-invoker run`
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "FFS_ADMIN_AUTH",
+        hide_env_values = true
+    )]
+    auth: Option<String>,
     /// The function's components and edges, dag.json
-    #[arg(long, value_name = "FILE")]
-    dag: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "live")]
+    dag: Option<PathBuf>,
     /// Times and memory of the components, profile.json
-    #[arg(long, value_name = "FILE")]
-    profile: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "live")]
+    profile: Option<PathBuf>,
     /// The slices and which of them are free, migs.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["gpu_cpus", "gpu_memory"])]
     migs: Option<PathBuf>,
@@ -82,9 +94,17 @@ enum Format {
 const NO_PLAN: u8 = 3;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let dag = read(&arguments.dag)?;
-    let profile = read(&arguments.profile)?;
-    let plan = Plan::make(dag, profile, machine(arguments)?, options(arguments))?;
+    if let Some(address) = &arguments.live {
+        return show_live(address, arguments);
+    }
+    let given = arguments.dag.as_deref().zip(arguments.profile.as_deref());
+    let (dag, profile) = given.context("--dag and --profile are needed")?;
+    let plan = Plan::make(
+        read(dag)?,
+        read(profile)?,
+        machine(arguments)?,
+        options(arguments),
+    )?;
     if let Some(sentence) = plan.mismatch() {
         eprintln!("ffs-invoker: {sentence}");
     }
@@ -93,16 +113,34 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Format::Json => serde_json::to_string_pretty(&plan.document())? + "\n",
         Format::Svg => plan.picture(),
     };
-    match io::stdout().lock().write_all(output.as_bytes()) {
-        // The reader has seen enough: `ffs-invoker plan … | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
+    write(&output)?;
     if plan.chosen().is_none() {
         eprintln!("ffs-invoker: {}", plan.because());
         return Ok(ExitCode::from(NO_PLAN));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_live(address: &str, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let status = live::fetch(address, arguments.auth.as_deref())?;
+    let output = match arguments.format {
+        Format::Table => live::text(&status)?,
+        Format::Json => {
+            let status: serde_json::Value = decode(&status)?;
+            serde_json::to_string_pretty(&status)? + "\n"
+        }
+        Format::Svg => anyhow::bail!("--format svg is for a plan: expected table or json with --live"),
+    };
+    write(&output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(output: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(output.as_bytes()) {
+        // The reader has seen enough: `ffs-invoker plan … | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 fn options(arguments: &Arguments) -> Options {
