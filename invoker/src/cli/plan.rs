@@ -21,11 +21,11 @@ use std::time::Duration;
 /// scheduler's own functions; nothing is started. Exit code 0: there is a plan. 3: nothing fits the
 /// free slices, the output says why. 1: a document is missing or wrong.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("machine").required(true).args(["migs", "topology", "live"]))]
+#[command(group = clap::ArgGroup::new("machine").required(true).multiple(true).args(["migs", "topology", "inventory", "live"]))]
 pub(super) struct Arguments {
     /// Show what a running daemon has placed, with its last decisions and what it did not choose
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = super::live::ADDRESS,
-          conflicts_with_all = ["dag", "profile"])]
+          conflicts_with_all = ["dag", "profile", "migs", "topology", "inventory"])]
     live: Option<String>,
     /// For --live, the credentials of the admin API of `ffs-invoker run`
     #[arg(
@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", required_unless_present = "live")]
     profile: Option<PathBuf>,
     /// The slices and which of them are free, migs.json
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["gpu_cpus", "gpu_memory"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["topology", "inventory", "gpu_cpus", "gpu_memory"])]
     migs: Option<PathBuf>,
     #[command(flatten)]
     gpus: GpuArguments,
