@@ -36,6 +36,7 @@ async fn the_container_is_the_one_that_the_original_made() {
         "Labels",
         "WorkingDir",
         "Cmd",
+        "StopSignal",
     ] {
         config[member].take();
         originals[member].take();
