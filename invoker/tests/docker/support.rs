@@ -7,14 +7,20 @@ use proto::unit::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, OnceLock};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Lives as long as its engine is used; what a failed test leaves goes with it.
 #[derive(Debug)]
 pub(crate) struct Alive {
     pub(crate) prefix: String,
     pub(crate) directory: tempfile::TempDir,
+    _turn: Option<OwnedMutexGuard<()>>,
 }
+
+/// Tests with real containers go one after the other: side by side on two CPUs, an exchange with a
+/// container was seen to hang.
+static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 impl Drop for Alive {
     fn drop(&mut self) {
@@ -36,7 +42,8 @@ pub(crate) async fn engine() -> (Engine<DockerEngine>, Alive) {
 
 /// The same with other settings.
 pub(crate) async fn engine_with(change: impl FnOnce(&mut DockerSettings)) -> (Engine<DockerEngine>, Alive) {
-    let alive = alive();
+    let mut alive = alive();
+    alive._turn = Some(Arc::clone(&TURN).lock_owned().await);
     let mut settings = settings(&alive.prefix);
     change(&mut settings);
     let sockets = alive.directory.path().join("sockets");
@@ -57,6 +64,7 @@ pub(crate) fn alive() -> Alive {
     Alive {
         prefix: format!("wskt{}x{}0_", std::process::id(), next()),
         directory: tempfile::tempdir().expect("a directory"),
+        _turn: None,
     }
 }
 
