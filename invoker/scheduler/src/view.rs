@@ -71,7 +71,7 @@ pub struct MemoryView {
 pub struct InstanceView {
     pub instance: String,
     pub function: String,
-    /// `starting`, `hot`, `draining`, `stopping`, `cold`.
+    /// As [`State::name`](crate::instance::State::name) says it.
     pub state: &'static str,
     /// Key of the partition.
     pub plan: String,

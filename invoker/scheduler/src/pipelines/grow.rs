@@ -109,7 +109,7 @@ impl Pipelines {
         carries && new <= old * (1.0 - LEAST_GAIN) && won > cost
     }
 
-    fn placed_on_free(&mut self, key: &FunctionKey) -> Option<(Arc<Ranked>, Placement)> {
+    pub(super) fn placed_on_free(&mut self, key: &FunctionKey) -> Option<(Arc<Ranked>, Placement)> {
         let ledger = self.ledger.as_ref()?;
         let function = self.functions.get(key)?;
         let ranked = self
@@ -122,7 +122,7 @@ impl Pipelines {
         Some((ranked, placement))
     }
 
-    fn start_if_memory(
+    pub(super) fn start_if_memory(
         &mut self,
         key: &FunctionKey,
         ranked: &Arc<Ranked>,

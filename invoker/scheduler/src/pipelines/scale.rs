@@ -317,27 +317,13 @@ impl Pipelines {
             .map(|(key, _)| key.clone())
             .collect();
         for key in short {
-            let Some(ledger) = &self.ledger else { return };
-            let Some(knowledge) = self.knowledge.get_mut(&key.of) else {
-                continue;
-            };
-            let function = &self.functions[&key];
-            let Ok(Some(ranked)) = knowledge.ranked(function.policy, ledger.kinds()) else {
-                continue;
-            };
-            let slo = function.slo(&ranked);
-            for _ in self.live(&key)..function.least_instances() {
-                let function = &self.functions[&key];
-                let Some(ledger) = &self.ledger else { return };
-                let Ok(placement) = function.policy.place(&ranked.ranking, ledger.free(), slo) else {
+            for _ in self.live(&key)..self.functions[&key].least_instances() {
+                let Some((ranked, placement)) = self.placed_on_free(&key) else {
                     break;
                 };
-                let memory = Bytes(function.memory.0 * placement.lanes.len() as u64);
-                if !step.memory.take(memory) {
-                    self.wants_memory = true;
+                if !self.start_if_memory(&key, &ranked, &placement, On::Own, step) {
                     break;
                 }
-                self.start_on(&key, &ranked, &placement, memory, On::Own, step);
             }
         }
     }
