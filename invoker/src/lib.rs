@@ -28,6 +28,7 @@ pub mod store;
 pub mod readiness;
 pub mod journal;
 pub mod group_commit;
+pub mod pace;
 pub mod gpu;
 pub mod metrics;
 pub mod config;

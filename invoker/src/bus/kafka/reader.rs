@@ -19,7 +19,7 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Commits lie at least so far apart: the first leaves at once, and those that would follow it closely are one.
-const SPACING: Duration = Duration::from_millis(20);
+const SPACING: Duration = Duration::from_millis(100);
 
 /// How long closing waits for the last commit.
 const CLOSE: Duration = Duration::from_secs(10);

@@ -1,10 +1,12 @@
-//! Records are written with `_bulk_docs`: each at once, and several together only where all requests
-//! that may be in flight are.
+//! Records are written with `_bulk_docs`: one at once, and those that follow it closely together.
 //!
+//! D-44 has no delay, and a request for nearly each record: those cost the database several times as much, and nobody
+//! waits for a record whose ack is on its way.
 //! Source: `Batcher.scala`, `CouchDbRestStore.scala`; contract D-42 … D-44, D-47, D-54.
 
 use super::client::{Ask, Client, Failure};
 use crate::metrics::{self, Transaction};
+use crate::pace::Pace;
 use hyper::Method;
 use hyper::body::Bytes;
 use serde::Deserialize;
@@ -16,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 /// Most documents in one request (D-44).
 const DOCUMENTS: usize = 500;
+/// Requests begin at least so far apart, unless one is full.
+const SPACING: Duration = Duration::from_millis(25);
 /// No more is added to a request that has this many bytes.
 const BYTES: usize = 8 << 20;
 /// How often more a request is tried that the database is too busy for, and the first pause before that;
@@ -49,12 +53,13 @@ pub(super) struct Batcher {
     /// How often more a request is tried at once after a connection error.
     max_tries: u32,
     queue: Mutex<Queue>,
+    beginning: Pace,
     tasks: TaskTracker,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Empty unless all requests are in flight.
+    /// Empty unless a request is in flight, or about to be.
     waiting: VecDeque<Waiting>,
     in_flight: usize,
 }
@@ -82,6 +87,7 @@ impl Batcher {
             requests,
             max_tries,
             queue: Mutex::default(),
+            beginning: Pace::new(SPACING),
             tasks: TaskTracker::new(),
         }
     }
@@ -90,18 +96,16 @@ impl Batcher {
     pub(super) async fn write(self: &Arc<Self>, document: Bytes) -> Outcome {
         let (written, outcome) = oneshot::channel();
         let waiting = Waiting { document, written };
-        let first = {
+        let is_another_due = {
             let mut queue = self.queue.lock().expect("no holder panics");
-            if queue.in_flight < self.requests {
-                queue.in_flight += 1;
-                Some(waiting)
-            } else {
-                queue.waiting.push_back(waiting);
-                None
-            }
+            queue.waiting.push_back(waiting);
+            let full = queue.waiting.len() >= DOCUMENTS;
+            let due = queue.in_flight == 0 || full && queue.in_flight < self.requests;
+            queue.in_flight += usize::from(due);
+            due
         };
-        if let Some(first) = first {
-            self.tasks.spawn(Arc::clone(self).write_all(vec![first]));
+        if is_another_due {
+            self.tasks.spawn(Arc::clone(self).write_all());
         }
         outcome
             .await
@@ -116,16 +120,22 @@ impl Batcher {
         }
     }
 
-    /// Writes a batch, then what has gathered meanwhile, until nothing has.
-    async fn write_all(self: Arc<Self>, mut batch: Vec<Waiting>) {
-        while !batch.is_empty() {
-            self.write_batch(batch).await;
-            batch = self.next_batch();
+    /// Writes what has gathered, until nothing has.
+    async fn write_all(self: Arc<Self>) {
+        loop {
+            let is_full = self.queue.lock().expect("no holder panics").waiting.len() >= DOCUMENTS;
+            if !is_full {
+                self.beginning.turn().await;
+            }
+            match self.next_batch() {
+                Some(batch) => self.write_batch(batch).await,
+                None => return,
+            }
         }
     }
 
-    /// Empty: this request is not in flight any more.
-    fn next_batch(&self) -> Vec<Waiting> {
+    /// None: this request is not in flight any more.
+    fn next_batch(&self) -> Option<Vec<Waiting>> {
         let mut queue = self.queue.lock().expect("no holder panics");
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -138,8 +148,9 @@ impl Batcher {
         }
         if batch.is_empty() {
             queue.in_flight -= 1;
+            return None;
         }
-        batch
+        Some(batch)
     }
 
     async fn write_batch(&self, batch: Vec<Waiting>) {
