@@ -1,15 +1,16 @@
-"""PyTorch authors: modules, tensors, bfloat16, zero-copy views. Skipped where PyTorch is not installed."""
+"""PyTorch authors: modules, tensors, bfloat16, zero-copy views."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 
+import numpy as np
 import pytest
+import torch
 from pipeline import Pipeline
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+from FluidFaaS import ValueTypeError, _native, values
 
 CODE = """
 import torch
@@ -79,11 +80,6 @@ def test_a_profile_of_torch_modules_counts_their_weights(start):
 
 
 def test_tensors_are_views_of_the_ring():
-    import numpy as np
-    import torch
-
-    from FluidFaaS import _native, values
-
     path = f"/dev/shm/ffs-test-torch-{os.getpid()}"
     producer = _native.Producer(path, 2, 64 * 1024, 1)
     consumer = _native.Consumer(path, 1, timeout_ms=10_000)
@@ -103,10 +99,6 @@ def test_tensors_are_views_of_the_ring():
 
 
 def test_what_no_ring_carries_is_named():
-    import torch
-
-    from FluidFaaS import ValueTypeError, values
-
     with pytest.raises(
         ValueTypeError,
         match="it is a torch.strided tensor of dtype torch.complex64: expected a strided one of dtype float16",
