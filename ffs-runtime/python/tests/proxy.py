@@ -37,17 +37,7 @@ class Child:
             "OMP_NUM_THREADS": "1",
         }
         self.stdout_file, self.stderr_file = self.folder / "stdout", self.folder / "stderr"
-        with self.stdout_file.open("wb") as out, self.stderr_file.open("wb") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "FluidFaaS.child"],
-                env=variables | environment,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-                cwd=folder,
-            )
+        self.process = self._begin(variables | environment, theirs, folder)
         theirs.close()
         self._socket = ours
         self._next = 0
@@ -56,6 +46,19 @@ class Child:
         self._lock = threading.Lock()
         self.closed = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
+
+    def _begin(self, environment: dict[str, str], theirs: socket.socket, folder: Path) -> Any:
+        with self.stdout_file.open("wb") as out, self.stderr_file.open("wb") as err:
+            return subprocess.Popen(
+                [sys.executable, "-m", "FluidFaaS.child"],
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                cwd=folder,
+            )
 
     # What the proxy does.
 
