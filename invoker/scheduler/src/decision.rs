@@ -45,6 +45,24 @@ pub enum What {
     Inventory,
 }
 
+impl What {
+    /// The word for counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Profile => "profile",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Evict => "evict",
+            Self::Wake => "wake",
+            Self::Share => "share",
+            Self::Wait => "wait",
+            Self::Refuse => "refuse",
+            Self::Inventory => "inventory",
+        }
+    }
+}
+
 /// An alternative that was not taken.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rejected {

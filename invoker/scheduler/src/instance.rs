@@ -93,6 +93,19 @@ pub struct Impossible {
 }
 
 impl State {
+    /// All words that [`Self::name`] says.
+    pub const NAMES: [&'static str; 9] = [
+        "starting",
+        "hot",
+        "shared",
+        "swapping out",
+        "warm",
+        "swapping in",
+        "draining",
+        "stopping",
+        "cold",
+    ];
+
     /// The word for logs and the admin API.
     pub const fn name(&self) -> &'static str {
         match self {

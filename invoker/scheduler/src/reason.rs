@@ -155,6 +155,15 @@ pub enum EvictReason {
     ForFunction { function: String },
 }
 
+impl EvictReason {
+    /// One word for counters.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::ForFunction { .. } => "for_function",
+        }
+    }
+}
+
 impl fmt::Display for EvictReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -170,6 +179,16 @@ pub enum WakeReason {
     Free,
     /// Its slices are in use by functions that need little of them.
     Shared,
+}
+
+impl WakeReason {
+    /// One word for counters.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Shared => "shared",
+        }
+    }
 }
 
 impl fmt::Display for WakeReason {
@@ -188,6 +207,16 @@ pub enum ShareReason {
     ForFunction { function: String },
     /// Nobody else is left there.
     Alone,
+}
+
+impl ShareReason {
+    /// One word for counters.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::ForFunction { .. } => "for_function",
+            Self::Alone => "alone",
+        }
+    }
 }
 
 impl fmt::Display for ShareReason {
@@ -249,6 +278,26 @@ pub enum StopReason {
         because: String,
     },
     ShuttingDown,
+}
+
+impl StopReason {
+    /// One word for counters.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Idle { .. } => "idle",
+            Self::Warm { .. } => "warm",
+            Self::HostMemory { .. } => "host_memory",
+            Self::Superseded { .. } => "superseded",
+            Self::Replaced { .. } => "replaced",
+            Self::Evicted { .. } => "evicted",
+            Self::EvictedForMemory { .. } => "evicted_for_memory",
+            Self::SliceFenced { .. } => "slice_fenced",
+            Self::LaneDied { .. } => "lane_died",
+            Self::Spoiled => "spoiled",
+            Self::Unreachable { .. } => "unreachable",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
 }
 
 impl fmt::Display for StopReason {

@@ -7,6 +7,7 @@
 //! ```
 //! Real time (the invoker) and virtual time (the simulator) drive the same one. Source: ours.
 
+use crate::accounting::Accounts;
 use crate::command::Command;
 use crate::containers::Pool;
 use crate::decision::DecisionLog;
@@ -195,6 +196,7 @@ impl Scheduler {
         concerned |= was_blocked || pool.blocked().is_some() || pipelines.waits_for_memory();
         if concerned {
             settle(pool, pipelines, step);
+            pipelines.account(step.now);
         }
     }
 
@@ -217,6 +219,11 @@ impl Scheduler {
     /// The last decisions about instances and slices, with their alternatives.
     pub fn decisions(&self) -> &DecisionLog {
         self.pipelines.decisions()
+    }
+
+    /// The slices' time until `now`, the caller's reading of the clock, and what instances went through.
+    pub fn accounts(&self, now: Instant) -> Accounts {
+        self.pipelines.accounts().until(now)
     }
 
     /// Everything as it is now, for people and gauges.

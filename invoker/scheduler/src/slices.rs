@@ -82,6 +82,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// What was read last.
+    pub fn inventory(&self) -> &MigsDocument {
+        &self.inventory
+    }
+
     /// Whether there is any slice, in order or not.
     pub fn has_slices(&self) -> bool {
         !self.inventory.slices.is_empty()

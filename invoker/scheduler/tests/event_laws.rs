@@ -14,7 +14,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// On the way: no slice leased twice, memory never over-committed, `/init` once and first, no
-    /// container or instance shared between namespaces, no more at once than allowed.
+    /// container or instance shared between namespaces, no more at once than allowed. At the end the books of GPU
+    /// time and MIG time say what was seen.
     #[test]
     fn every_activation_ends_once_and_a_drain_leaves_nothing(numbers in numbers()) {
         let mut world = World::new(Choices::new(numbers));
@@ -22,6 +23,7 @@ proptest! {
         world.drain();
         world.assert_all_ended();
         world.assert_empty();
+        world.assert_times();
     }
 
     #[test]
@@ -32,6 +34,7 @@ proptest! {
         world.assert_all_ended();
         world.drain();
         world.assert_empty();
+        world.assert_times();
     }
 
     #[test]

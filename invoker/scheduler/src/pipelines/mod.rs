@@ -15,6 +15,7 @@ mod running;
 mod scale;
 mod share;
 
+use crate::accounting::{Accounts, Use};
 use crate::command::Command;
 use crate::containers::Pool;
 use crate::decision::{Decision, DecisionLog, Rejected, What};
@@ -55,6 +56,7 @@ pub(crate) struct Pipelines {
     /// Whether free memory would change something.
     wants_memory: bool,
     log: DecisionLog,
+    accounts: Accounts,
     /// Who computes on each shared slice.
     turns: BTreeMap<SliceUuid, Turns>,
     draining: bool,
@@ -72,6 +74,7 @@ impl Pipelines {
             blocked: BTreeMap::new(),
             wants_memory: false,
             log: DecisionLog::new(settings.decisions),
+            accounts: Accounts::default(),
             turns: BTreeMap::new(),
             draining: false,
         }
@@ -98,6 +101,7 @@ impl Pipelines {
             knowledge.failed.clear();
         }
         let Some(ledger) = &self.ledger else { return };
+        self.accounts.list(ledger.inventory());
         let sick = |instance: &Instance| {
             let mut places = instance.places.iter();
             let sick = places.find(|place| !ledger.is_in_order(&place.slice))?;
@@ -437,6 +441,23 @@ impl Pipelines {
         &self.log
     }
 
+    /// Brings the books up to date, after whatever has happened.
+    pub(crate) fn account(&mut self, now: Instant) {
+        let uses = self.instances.values().flat_map(|instance| {
+            let of = if instance.is_busy() { Use::Busy } else { Use::Held };
+            instance.slices().iter().map(move |slice| (slice, of))
+        });
+        let measured = self.knowledge.values().filter_map(|k| k.measuring.as_ref());
+        let measured = measured
+            .flat_map(|m| m.lease.slices())
+            .map(|slice| (slice, Use::Busy));
+        self.accounts.settle(now, uses.chain(measured));
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     pub(crate) fn ledger(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
     }
@@ -572,6 +593,8 @@ impl Pipelines {
         };
         let effect = match instance.state.clone().next(happening, step.now) {
             Ok((state, effect)) => {
+                self.accounts
+                    .count_transition(instance.state.name(), state.name());
                 instance.state = state;
                 effect
             }
@@ -583,7 +606,7 @@ impl Pipelines {
             Effect::Stop(because) => {
                 instance.leaving = true;
                 step.memory.leave(instance.memory);
-                self.note_about(number, step, What::Stop, because.to_string());
+                self.note_about(number, step, What::Stop, because.label(), because.to_string());
                 step.say(Command::Stop {
                     instance: id,
                     because,
@@ -591,7 +614,7 @@ impl Pipelines {
                 self.leave_turns(number, step);
             }
             Effect::Evict(because) => {
-                self.note_about(number, step, What::Evict, because.to_string());
+                self.note_about(number, step, What::Evict, because.label(), because.to_string());
                 step.say(Command::Evict {
                     instance: id,
                     because,
@@ -604,7 +627,7 @@ impl Pipelines {
                 } else {
                     WakeReason::Free
                 };
-                self.note_about(number, step, What::Wake, because.to_string());
+                self.note_about(number, step, What::Wake, because.label(), because.to_string());
                 step.say(Command::Wake {
                     instance: id,
                     because,
@@ -641,8 +664,9 @@ impl Pipelines {
         }
     }
 
-    /// A decision about one instance.
-    fn note_about(&mut self, number: u64, step: &Step<'_>, what: What, because: String) {
+    /// A decision about one instance, counted by its label.
+    fn note_about(&mut self, number: u64, step: &Step<'_>, what: What, label: &'static str, because: String) {
+        self.accounts.count(what, label);
         let Some(instance) = self.instances.get(&number) else {
             return;
         };

@@ -82,6 +82,15 @@ impl Instance {
         matches!(self.state, State::Starting { .. } | State::SwappingIn { .. })
     }
 
+    /// Whether its weights move or activations are in flight.
+    pub(super) fn is_busy(&self) -> bool {
+        let moves = matches!(
+            self.state,
+            State::Starting { .. } | State::SwappingIn { .. } | State::SwappingOut
+        );
+        moves || !self.runs.is_empty()
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.state.serves() && self.runs.len() < self.limit
     }

@@ -228,6 +228,8 @@ impl Pipelines {
             .map(|lane| format!("{} {}", lane.slice.profile, lane.slice.uuid))
             .collect();
         let because = on.because(function.policy.because(&ranked.ranking, placement, slo));
+        self.accounts.count(What::Start, on.label());
+        self.accounts.count_transition("cold", "starting");
         let decision = self.log.push(Decision {
             instance: Some(id.to_string()),
             chosen: Some(format!("{} on {}", placement.key, places.join(", "))),
@@ -517,6 +519,15 @@ impl On {
         match self {
             Self::Own | Self::Shared => None,
             Self::Better { than } => Some(than),
+        }
+    }
+
+    /// One word for counters.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Own => "free_slices",
+            Self::Shared => "shared_slices",
+            Self::Better { .. } => "better_slices",
         }
     }
 

@@ -205,7 +205,7 @@ impl Pipelines {
                 turns.block(number);
             }
         }
-        self.note_about(number, step, What::Share, because.to_string());
+        self.note_about(number, step, What::Share, because.label(), because.to_string());
         step.say(Command::Share {
             instance: id,
             shared,

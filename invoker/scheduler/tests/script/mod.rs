@@ -10,12 +10,14 @@
 //! finished a1 answered | spoiled | init-failed SENTENCE | returned SENTENCE | lost SENTENCE
 //! turn-wanted i-1 s0l0 1                           the first turn of that lane
 //! wait 10                                          seconds, with a tick whenever one is due
+//! view | decisions | accounts                      prints them
 //! ```
 //! Slices are called `MIG-0`, `MIG-1` … in the order in which they are written.
 
 use crate::documents::{chain, inventory, profile_rows};
 use proto::id::ActivationId;
 use proto::unit::{Bytes, Millis};
+use scheduler::accounting::Times;
 use scheduler::event::{Event, Outcome};
 use scheduler::fault::{Blame, Fault};
 use scheduler::settings::{Reactive, StemCell, Victims};
@@ -79,6 +81,7 @@ impl Play {
             }
             ["view"] => self.view(),
             ["decisions"] => self.decisions(),
+            ["accounts"] => self.accounts(),
             _ => {
                 let event = self.read(&words, line);
                 self.event(event);
@@ -174,6 +177,35 @@ impl Play {
                 w.activations, w.function
             )
             .unwrap();
+        }
+    }
+
+    /// Seconds in which GPUs and slices were held and busy, then what was counted.
+    fn accounts(&mut self) {
+        let now = self.now;
+        let accounts = self.scheduler().accounts(now);
+        let times = |times: Times| {
+            let (held, busy) = (times.held.as_secs_f64(), times.busy.as_secs_f64());
+            format!("held {held} s, busy {busy} s")
+        };
+        for gpu in accounts.gpus() {
+            writeln!(self.written, "    {}: {}", gpu.gpu, times(gpu.times)).unwrap();
+        }
+        for mig in accounts.migs() {
+            writeln!(
+                self.written,
+                "    {} of {}: {}",
+                mig.profile,
+                mig.gpu,
+                times(mig.times)
+            )
+            .unwrap();
+        }
+        for ((from, to), count) in &accounts.counts().transitions {
+            writeln!(self.written, "    {from} -> {to}: {count}").unwrap();
+        }
+        for ((what, reason), count) in &accounts.counts().decisions {
+            writeln!(self.written, "    {what} {reason}: {count}").unwrap();
         }
     }
 

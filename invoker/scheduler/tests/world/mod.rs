@@ -126,6 +126,9 @@ pub(crate) struct World {
     builds: BTreeMap<ActionRevision, Bytes>,
     profiles: BTreeMap<ActionRevision, (SliceUuid, Bytes)>,
     open: Vec<Open>,
+    /// How long each slice has had a holder: GPU time and MIG time, counted from outside.
+    held: BTreeMap<SliceUuid, Duration>,
+    gpu_held: Duration,
     /// Everything that was commanded, as text.
     pub(crate) said: Vec<String>,
 }
@@ -169,6 +172,8 @@ impl World {
             builds: BTreeMap::new(),
             profiles: BTreeMap::new(),
             open: Vec::new(),
+            held: BTreeMap::new(),
+            gpu_held: Duration::ZERO,
             said: Vec::new(),
         };
         world.obey();
@@ -262,7 +267,7 @@ impl World {
         match self.scheduler.deadline() {
             Some(at) if self.choices.one_in(2) => self.tick_at(at),
             _ => {
-                self.now = self.now + longer;
+                self.count(self.now + longer);
                 self.tell(Event::Tick);
             }
         }
@@ -270,13 +275,49 @@ impl World {
 
     /// A tick at its deadline has some effect: the next deadline is later.
     fn tick_at(&mut self, at: Instant) {
-        self.now = self.now.max(at);
+        self.count(self.now.max(at));
         self.tell(Event::Tick);
         let next = self.scheduler.deadline();
         assert!(
             next.is_none_or(|next| next > self.now),
             "the deadline {at} does not pass"
         );
+    }
+
+    /// Lets time pass until `now`, and counts it for every slice that has a holder.
+    fn count(&mut self, now: Instant) {
+        let passed = now.since(self.now);
+        self.now = now;
+        let instances = self.instances.values().filter(|i| !i.warm);
+        let measured = self.profiles.values().map(|(slice, _)| slice);
+        let held: BTreeSet<SliceUuid> = instances
+            .flat_map(|i| &i.slices)
+            .chain(measured)
+            .cloned()
+            .collect();
+        if !held.is_empty() {
+            self.gpu_held += passed;
+        }
+        for slice in held {
+            *self.held.entry(slice).or_default() += passed;
+        }
+    }
+
+    /// The books say what was seen, and keep to the laws between GPU time and MIG time.
+    pub(crate) fn assert_times(&self) {
+        let accounts = self.scheduler.accounts(self.now);
+        let [gpu] = accounts.gpus() else {
+            panic!("one GPU: {accounts:?}");
+        };
+        let migs = accounts.migs();
+        let held: Duration = migs.iter().map(|mig| mig.times.held).sum();
+        let busy: Duration = migs.iter().map(|mig| mig.times.busy).sum();
+        assert_eq!(held, self.held.values().sum::<Duration>(), "MIG time");
+        assert_eq!(gpu.times.held, self.gpu_held, "GPU time");
+        assert!(gpu.times.held <= self.now.0 && gpu.times.busy <= gpu.times.held);
+        assert!(gpu.times.held <= held && held <= gpu.times.held * SLICES.len() as u32);
+        assert!(gpu.times.busy <= busy && busy <= gpu.times.busy * SLICES.len() as u32);
+        assert!(migs.iter().all(|mig| mig.times.busy <= mig.times.held));
     }
 
     fn request(&mut self) {
