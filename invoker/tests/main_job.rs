@@ -47,6 +47,21 @@ fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
+/// The lanes run one after the other, so what they and the rings took is within what the head took.
+fn assert_explained(ffs: &Value, activation: &Value) {
+    let ms = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {ffs}"));
+    let lanes = ffs["lanes"].as_array().expect("they are a list");
+    let parts = lanes
+        .iter()
+        .flat_map(|lane| [&lane["queue_ms"], &lane["exec_ms"]]);
+    let explained: f64 = parts.map(ms).sum::<f64>() + ms(&ffs["transfer_ms"]);
+    let duration = ms(&activation["duration"]);
+    assert!(
+        explained > 0.0 && explained < duration + 1.0,
+        "{duration} ms: {ffs}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_split_function_reads_every_picture_as_the_unsplit_one_does() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -115,6 +130,7 @@ async fn a_split_function_reads_every_picture_as_the_unsplit_one_does() {
                 split.page("/explain/guest/ocr").await
             );
             assert_eq!(ffs["lanes"].as_array().map(Vec::len), Some(stages));
+            assert_explained(ffs, &activation);
         }
     }
 }

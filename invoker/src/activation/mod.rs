@@ -8,6 +8,7 @@ pub mod resolve;
 pub mod job;
 pub mod parameters;
 pub mod run;
+mod account;
 
 pub use executable::Executable;
 pub use job::Job;

@@ -2,7 +2,7 @@
 //!
 //! Source: `ContainerProxy.scala`; contract 7.2 … 7.4.
 
-use super::{Executable, Job};
+use super::{Executable, Job, account};
 use crate::completion::record::{self, Interval};
 use crate::completion::response::{self, Verdict};
 use crate::completion::texts;
@@ -11,8 +11,7 @@ use crate::container::action_proxy::{self, BodyLimit, Connect, Exchange, Outcome
 use crate::container::{Container, ContainerEngine, ContainerId, LogRequest, Logs};
 use crate::metrics::{self, Transaction};
 use crate::pipeline::Instance;
-use proto::ffs::timing::{RecordAnnotation, Timing};
-use proto::unit::{Bytes, Millis};
+use proto::unit::Bytes;
 use proto::whisk::action_proxy::{InitBody, InitValue, RunBody, about, environment, split_arguments};
 use proto::whisk::activation::{Activation, Status};
 use proto::whisk::activation_message::ActivationMessage;
@@ -184,12 +183,11 @@ impl Runner {
             };
             let times = record::Times::of(&job.message, None, Some(interval(&exchange)));
             let mut activation = job.activation(times, response, timed_out);
-            if let Answer::Response {
-                timing: Some(timing), ..
-            } = &exchange.outcome
-            {
-                annotate(&mut activation, instance, timing, &job);
-            }
+            let timing = match &exchange.outcome {
+                Answer::Response { timing, .. } => timing.as_deref(),
+                _ => None,
+            };
+            account::of(&mut activation, instance, timing, &job, exchange.began);
             job.owed.answer(&activation, job.executable.limits.logs > 0).await;
             Ran::answered(self.finish(*job, activation, &head.id).await)
         };
@@ -370,30 +368,4 @@ fn interval(exchange: &Exchange) -> Interval {
         began: exchange.began,
         took: exchange.took,
     }
-}
-
-/// Where the time went: annotation `ffs` on the record.
-fn annotate(activation: &mut Activation, instance: &Instance, timing: &str, job: &Job) {
-    let timing: Timing = match serde_json::from_str(timing) {
-        Ok(timing) => timing,
-        Err(error) => return warn!(%error, timing, "the head's timing cannot be read"),
-    };
-    let slo = instance.slo_ms();
-    let waited = record::millis(SystemTime::now()) - job.message.transid.start;
-    let value = RecordAnnotation {
-        instance: instance.id().to_string(),
-        plan: instance.plan().to_owned(),
-        lanes: timing
-            .lanes
-            .iter()
-            .filter_map(|lane| instance.record_lane(lane))
-            .collect(),
-        transfer_ms: timing.transfer_ms,
-        slo_ms: slo,
-        slo_met: slo.map(|Millis(slo)| waited as f64 <= slo),
-    };
-    activation.annotations.set(
-        "ffs",
-        serde_json::to_value(value).expect("a document of ours is JSON"),
-    );
 }

@@ -33,6 +33,7 @@ pub(super) async fn answer(operations: &Operations, headers: &HeaderMap) -> Resp
             used: view.memory.used,
             oldest: view.queue.first().map_or(Duration::ZERO, |waiting| waiting.age),
         });
+        metrics::pipelines(view, &picture.accounts);
         for rounds in &view.stem_cells {
             metrics::stem_cell_rounds(&rounds.kind, rounds.memory, rounds.cold_starts, rounds.expired);
         }

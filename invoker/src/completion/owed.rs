@@ -80,6 +80,12 @@ impl Owed {
         }
     }
 
+    /// When it came, in milliseconds since the epoch; now, if it is settled.
+    pub fn since_ms(&self) -> i64 {
+        let call = self.call.as_ref();
+        call.map_or_else(|| record::millis(SystemTime::now()), |call| call.since_ms)
+    }
+
     /// Shows the answer to somebody else too.
     pub fn show(&mut self, to: Witness) {
         if let Some(call) = &mut self.call {

@@ -17,6 +17,7 @@ use crate::runtimes::Runtimes;
 use crate::saved::SavedState;
 use proto::ffs::migs::MigsDocument;
 use proto::id::{ActivationId, InstanceId};
+use scheduler::accounting::Accounts;
 use scheduler::decision::Decision;
 use scheduler::event::Outcome;
 use scheduler::scheduler::Scheduler;
@@ -37,6 +38,8 @@ use tracing::{debug, warn};
 pub struct Picture {
     #[serde(flatten)]
     pub view: View,
+    /// GPU time and MIG time, and what instances went through.
+    pub accounts: Accounts,
     /// Oldest first.
     pub decisions: Vec<Arc<Decision>>,
     /// Function → its newest instance, explained as text.
@@ -318,6 +321,7 @@ impl Dispatcher {
     fn picture(&self) -> Picture {
         Picture {
             view: self.scheduler.view(),
+            accounts: self.scheduler.accounts(Instant(self.started.elapsed())),
             decisions: self.scheduler.decisions().iter().cloned().collect(),
             explanations: self.explanations.clone(),
             removals: self.removals.iter().cloned().collect(),

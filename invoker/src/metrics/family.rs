@@ -1,7 +1,7 @@
 //! One metric with all its label values, named by OpenWhisk's rule or by ours.
 
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{CounterVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
@@ -12,7 +12,7 @@ pub(super) enum Naming {
     Names,
 }
 
-/// A metric of one kind: `IntCounterVec`, `IntGaugeVec` or `HistogramVec`.
+/// A metric of one kind: `IntCounterVec`, `CounterVec`, `IntGaugeVec` or `HistogramVec`.
 pub(super) trait Kind: Collector + Clone + 'static {
     type One;
     fn make(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> prometheus::Result<Self>;
@@ -21,6 +21,16 @@ pub(super) trait Kind: Collector + Clone + 'static {
 
 impl Kind for IntCounterVec {
     type One = prometheus::IntCounter;
+    fn make(name: &str, help: &str, labels: &[&str], _: &[f64]) -> prometheus::Result<Self> {
+        Self::new(Opts::new(name, help), labels)
+    }
+    fn one(&self, values: &[&str]) -> Self::One {
+        self.with_label_values(values)
+    }
+}
+
+impl Kind for CounterVec {
+    type One = prometheus::Counter;
     fn make(name: &str, help: &str, labels: &[&str], _: &[f64]) -> prometheus::Result<Self> {
         Self::new(Opts::new(name, help), labels)
     }

@@ -5,9 +5,11 @@
 //! Source: `Logging.scala`, `Prometheus.scala`.
 
 mod family;
+mod pipelines;
 mod process;
 mod timing;
 
+pub use pipelines::{pipeline_run, pipelines};
 pub use timing::{Timed, Timing, Transaction};
 
 use crate::config::MetricsSettings;

@@ -1,4 +1,8 @@
 use super::*;
+use proto::ffs::timing::{RecordAnnotation, RecordLane};
+use proto::id::LaneId;
+use proto::unit::Millis;
+use scheduler::{Event, Instant, Scheduler};
 
 fn names_at(naming: Naming) -> String {
     let registry = Registry::new();
@@ -206,6 +210,69 @@ fn ours_are_named_ours() {
         "ffs_invoker_enabled 1",
         "ffs_invoker_journal_bytes 4096",
         r#"ffs_invoker_outbox_entries{kind="record"} 17"#,
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+}
+
+/// GPU and MIG time, slices, instances, and where an activation's time went.
+#[test]
+fn pipelines_are_counted_with_bounded_labels() {
+    let document = serde_json::json!({
+        "schema": "ffs.migs/1", "taken_at": "2026-01-02T03:04:05Z", "source": "simulated",
+        "gpus": [{ "uuid": "GPU-7", "index": 0, "model": "A100-80GB", "memory_bytes": 1024, "mig": true }],
+        "slices": [
+            { "uuid": "MIG-0", "gpu_uuid": "GPU-7", "profile": "1g.10gb", "compute_slices": 1,
+              "memory_bytes": 512, "state": "free" },
+            { "uuid": "MIG-1", "gpu_uuid": "GPU-7", "profile": "1g.10gb", "compute_slices": 1,
+              "memory_bytes": 512, "state": "fenced" },
+        ],
+    });
+    let migs = serde_json::from_value(document).unwrap();
+    let mut scheduler = Scheduler::new(scheduler::Settings::default(), Instant::ZERO);
+    scheduler.handle(Event::Inventory(migs), Instant::ZERO);
+    pipelines(&scheduler.view(), &scheduler.accounts(Instant::ZERO));
+    let ran = RecordAnnotation {
+        instance: "i-1".to_owned(),
+        plan: "x".to_owned(),
+        queued_ms: Millis(7.0),
+        lanes: vec![RecordLane {
+            id: LaneId::HEAD,
+            slice: "MIG-0".to_owned(),
+            profile: "1g.10gb".parse().unwrap(),
+            queue_ms: Millis(2.0),
+            exec_ms: Millis(30.0),
+        }],
+        transfer_ms: Some(Millis(4.0)),
+        slo_ms: Some(Millis(100.0)),
+        slo_met: Some(true),
+    };
+    pipeline_run("guest/metered", &ran);
+    let late = RecordAnnotation {
+        lanes: Vec::new(),
+        transfer_ms: None,
+        slo_met: Some(false),
+        ..ran
+    };
+    pipeline_run("guest/metered", &late);
+
+    let text = render();
+    for line in [
+        r#"ffs_invoker_gpu_seconds_total{gpu="GPU-7",use="busy"} 0"#,
+        r#"ffs_invoker_gpu_seconds_total{gpu="GPU-7",use="held"} 0"#,
+        r#"ffs_invoker_mig_seconds_total{gpu="GPU-7",profile="1g.10gb",use="busy"} 0"#,
+        r#"ffs_invoker_slices{gpu="GPU-7",profile="1g.10gb",state="free"} 1"#,
+        r#"ffs_invoker_slices{gpu="GPU-7",profile="1g.10gb",state="fenced"} 1"#,
+        r#"ffs_invoker_slices{gpu="GPU-7",profile="1g.10gb",state="hot"} 0"#,
+        r#"ffs_invoker_instances{state="warm"} 0"#,
+        "ffs_invoker_pipeline_waiting_activations 0",
+        "ffs_invoker_pipeline_queued_seconds_sum 0.014",
+        r#"ffs_invoker_lane_queued_seconds_sum{profile="1g.10gb"} 0.002"#,
+        r#"ffs_invoker_lane_execution_seconds_sum{profile="1g.10gb"} 0.03"#,
+        "ffs_invoker_ring_transfer_seconds_sum 0.004",
+        "ffs_invoker_ring_transfer_seconds_count 1",
+        r#"ffs_invoker_slo_total{action="guest/metered",met="true"} 1"#,
+        r#"ffs_invoker_slo_total{action="guest/metered",met="false"} 1"#,
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }

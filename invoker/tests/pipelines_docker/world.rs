@@ -1,5 +1,7 @@
 //! One set of services and one invoker with simulated slices, and a function of three networks.
 
+use crate::http;
+use hyper::Method;
 use proto::id::ActivationId;
 use proto::whisk::activation_message::ActivationMessage;
 use serde_json::{Value, json};
@@ -89,7 +91,9 @@ impl World {
             .with("CONFIG_ffs_inventory", "simulated")
             .with("CONFIG_ffs_topology", TOPOLOGY)
             .with("CONFIG_ffs_gpuMemory", GPU_MEMORY)
-            .with("CONFIG_ffs_gpuCpus", "4");
+            .with("CONFIG_ffs_gpuCpus", "4")
+            .with("CONFIG_ffs_metricsAlways", "true")
+            .with("METRICS_KAMON_TAGS", "true");
         let prefix = format!("wsk{}0_", settings.unique_name);
         let invoker = Invoker::start(settings)?;
         if let Err(error) = controller.until_healthy(0, PATIENCE).await {
@@ -107,6 +111,15 @@ impl World {
 
     pub(crate) fn log(&self) -> String {
         self.invoker.lock().unwrap().log()
+    }
+
+    /// All of `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        let port = self.invoker.lock().unwrap().port();
+        let request = http::request(Method::GET, "/metrics", &[], "");
+        let reply = http::send(([127, 0, 0, 1], port).into(), request).await;
+        assert_eq!(reply.status, 200);
+        String::from_utf8(reply.bytes.to_vec()).unwrap()
     }
 
     /// Writes an action of kind `python:3`; `ffs` is its annotation.

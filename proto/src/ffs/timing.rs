@@ -33,8 +33,15 @@ pub struct RecordAnnotation {
     pub instance: String,
     /// Partition key.
     pub plan: String,
+    /// From its arrival at the invoker until the head was asked: waiting for an instance, which may have
+    /// been built, measured and started first.
+    #[serde(default)]
+    pub queued_ms: Millis,
+    /// Empty if the head gave no answer.
     pub lanes: Vec<RecordLane>,
-    pub transfer_ms: Millis,
+    /// As in [`Timing`]; absent if the head gave no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer_ms: Option<Millis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo_ms: Option<Millis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
