@@ -29,20 +29,21 @@ if TYPE_CHECKING:
     from .ffaas import BUILDDAG, RUN, Context, FFaaS
     from .module import Module
     from .onnx import onnx_session
+    from .room import empty
     from .tensors import dim, tensor
 
 # Loaded when first asked for: a plain action pays neither for NumPy nor for the rest.
 _HOMES = {
     "Entry": "entries", "entry": "entries", "function": "entries",
     "BUILDDAG": "ffaas", "RUN": "ffaas", "Context": "ffaas", "FFaaS": "ffaas",
-    "Module": "module", "dim": "tensors", "tensor": "tensors", "onnx_session": "onnx",
+    "Module": "module", "empty": "room", "dim": "tensors", "tensor": "tensors", "onnx_session": "onnx",
     "DefinitionError": "errors", "FluidFaaSError": "errors", "InputError": "errors",
     "PipelineError": "errors", "ValueTypeError": "errors",
 }  # fmt: skip
 
 __all__ = [
     "BUILDDAG", "RUN", "Context", "DefinitionError", "Entry", "FFaaS", "FluidFaaSError", "InputError",
-    "Module", "PipelineError", "ValueTypeError", "dim", "entry", "function", "onnx_session", "tensor",
+    "Module", "PipelineError", "ValueTypeError", "dim", "empty", "entry", "function", "onnx_session", "tensor",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

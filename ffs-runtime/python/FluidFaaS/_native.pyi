@@ -1,6 +1,9 @@
 """The native part: rings in shared memory, and the documents of the config layer. See `src/`."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
+
+from .tensors import Array
 
 def check_document(kind: str, text: str) -> None:
     """Raises `ValueError` if `text` is no document of this kind."""
@@ -18,13 +21,32 @@ class Handle:
     def check(self) -> None: ...
 
 class Tensor:
-    """Memory in a ring; `numpy.asarray(tensor)` views it."""
+    """Memory in a ring; `numpy.asarray(tensor)` and `torch.from_dlpack(tensor)` view it."""
 
     dtype: str
+    address: int
+    def tobytes(self) -> bytes: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: object = None,
+        max_version: object = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+#: dtype, shape, a contiguous buffer that is copied in, strides in elements.
+Wanted: TypeAlias = (
+    tuple[str, Sequence[int]]
+    | tuple[str, Sequence[int], Array | bytes | None]
+    | tuple[str, Sequence[int], None, Sequence[int]]
+)
 
 class Reservation:
     tensors: list[Tensor]
+    def push(self, tensor: Wanted) -> Tensor: ...
     def commit(self, json: bytes) -> None: ...
     def abort(self) -> None: ...
 
@@ -37,7 +59,7 @@ class Producer:
         self,
         kind: str,
         request: int,
-        tensors: Sequence[tuple[str, Sequence[int]]],
+        tensors: Sequence[Wanted],
         *,
         deadline_ms: int = 0,
         flags: int = 0,

@@ -14,7 +14,7 @@ from . import values
 from .component import Component
 from .dag import Dag, Node, Port, Source
 
-__all__ = ["Sequence"]
+__all__ = ["Pool", "Sequence"]
 
 
 class Sequence:
@@ -36,14 +36,16 @@ class Sequence:
         components: Mapping[str, Component],
         inputs: Mapping[Source, Any],
         produced: Callable[[Pool, Node], None] = lambda pool, node: None,
+        begins: Callable[[Node], None] = lambda node: None,
     ) -> Pool:
-        """Runs all components; `produced` is called after each. What is kept is left in the pool.
+        """Runs all components; `begins` is called before and `produced` after each. What is kept is left in the pool.
 
         Raises :class:`FluidFaaS.component.ComponentFailure` from the first component that fails.
         """
         pool = Pool(self._uses, inputs)
         for node in self.nodes:
             arguments = [pool.take(source) for source in node.sources]
+            begins(node)
             for port, value in enumerate(components[node.id].run(arguments)):
                 pool.put(Port(node.id, port), value)
             del arguments
@@ -77,6 +79,14 @@ class Pool:
     def look(self, source: Source) -> Any:
         """The value to read only; :meth:`drop` ends the use."""
         return self._values[source]
+
+    def is_shared(self, source: Source) -> bool:
+        """Whether more than one use of the value is to come."""
+        return self._left[source] > 1
+
+    def replace(self, source: Source, value: Any) -> None:
+        """Puts an equal value in its place."""
+        self._values[source] = value
 
     def drop(self, source: Source) -> None:
         self._left[source] -= 1

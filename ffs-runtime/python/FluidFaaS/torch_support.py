@@ -5,6 +5,7 @@ A lane sees one device: the slice that `CUDA_VISIBLE_DEVICES` names, else the CP
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 from .errors import ValueTypeError
 from .tensors import DTYPES, Array
 
-__all__ = ["imported", "is_tensor", "is_module", "normalise", "shares_memory", "dtype_of", "to_numpy", "from_numpy",
-           "device", "to_device"]  # fmt: skip
+__all__ = ["imported", "is_tensor", "is_module", "normalise", "empty", "shares_memory", "dtype_of", "to_numpy", "from_numpy", "from_ring", "in_host_memory",
+           "device", "to_device", "torch_dtype"]  # fmt: skip
 
 
 def imported() -> ModuleType | None:
@@ -44,6 +45,19 @@ def normalise(value: Any, what: str) -> Any:
     return value.detach().resolve_conj().resolve_neg().contiguous()
 
 
+def torch_dtype(value: Any) -> str | None:
+    """The name of a dtype of PyTorch; None for anything else."""
+    torch = imported()
+    return str(value).removeprefix("torch.") if torch is not None and isinstance(value, torch.dtype) else None
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An ordinary tensor on the CPU."""
+    torch = imported()
+    assert torch is not None, "there is a dtype of torch, so there is torch"
+    return torch.empty(shape, dtype=dtype)
+
+
 def shares_memory(one: Any, other: Any) -> bool:
     return one.numel() > 0 and other.numel() > 0 and _storage(one) == _storage(other)
 
@@ -63,10 +77,20 @@ def to_numpy(value: Any) -> Array:
     return np.asarray(value.numpy())
 
 
+def in_host_memory(value: Any) -> bool:
+    return bool(value.device.type == "cpu")
+
+
+def from_ring(tensor: Any) -> Any:
+    """A tensor over a ring's memory, which it holds (DLPack)."""
+    torch = importlib.import_module("torch")
+    found = torch.from_dlpack(tensor)
+    return found.view(torch.bool) if tensor.dtype == "bool" else found
+
+
 def from_numpy(data: Array, dtype: str) -> Any:
     """A tensor over the same memory."""
-    import torch
-
+    torch = importlib.import_module("torch")
     if dtype == "bfloat16":
         return torch.from_numpy(data.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(data)

@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import torch_support
+from . import _native, torch_support
 from .errors import ValueTypeError
 from .tensors import DTYPES, Array, TensorType
 
-__all__ = ["Wire", "normalise", "duplicate", "type_of", "to_wire", "from_wire", "shares_memory"]
+__all__ = [
+    "Wire",
+    "normalise",
+    "duplicate",
+    "type_of",
+    "to_wire",
+    "from_ring",
+    "ring_dtype",
+    "numpy_dtype",
+    "shares_memory",
+]
 
 # NumPy has no bfloat16: such a tensor is its bits, as uint16.
 _NUMPY = {name: name for name in DTYPES if name not in ("bfloat16", "bytes")} | {
@@ -29,17 +38,45 @@ _NUMPY = {name: name for name in DTYPES if name not in ("bfloat16", "bytes")} | 
 _ACCEPTED = "a NumPy array, a PyTorch tensor, bytes, or what JSON can hold"
 
 
-@dataclass(frozen=True)
 class Wire:
     """A value as it lies in a ring: `kind` says what it becomes again on the other side."""
 
-    kind: str
-    dtype: str
-    data: Array
+    __slots__ = ("dtype", "kind", "on_device", "shape", "value")
+
+    def __init__(self, kind: str, dtype: str, shape: tuple[int, ...], value: Any) -> None:
+        self.kind = kind
+        self.dtype = dtype
+        self.shape = shape
+        #: An array, or a PyTorch tensor.
+        self.value = value
+        #: Whether the tensor lies in a device's memory.
+        self.on_device = kind == "torch" and not torch_support.in_host_memory(value)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+    def data(self) -> Array:
+        """Its elements in host memory; copied only if they lie on a device."""
+        return torch_support.to_numpy(self.value) if self.kind == "torch" else self.value
+
+    @property
+    def address(self) -> int:
+        """Where its elements begin."""
+        if self.kind == "torch":
+            return int(self.value.data_ptr())
+        return int(self.value.__array_interface__["data"][0])
+
+    def wanted(self) -> tuple[str, tuple[int, ...], Array | None]:
+        """What a ring needs to carry it: without data where :meth:`copy_into` is to follow."""
+        if self.on_device:
+            return self.dtype, self.shape, None
+        return self.dtype, self.shape, self.data if self.shape else self.data.reshape(1)
+
+    def copy_into(self, tensor: Any) -> None:
+        """Fills memory of a ring from a device, by the one copy that this takes."""
+        torch_support.from_ring(tensor).copy_(self.value)
+
+    def duplicate(self) -> Wire:
+        """The same in memory of its own."""
+        return Wire(self.kind, self.dtype, self.shape, duplicate(self.value))
 
 
 def normalise(value: Any, what: str) -> Any:
@@ -82,7 +119,7 @@ def type_of(value: Any) -> TensorType:
     A size of 0 (nothing found in the example) is written as 1, the smallest that the schema knows.
     """
     if isinstance(value, np.ndarray):
-        dtype, shape = _ring_dtype(value.dtype), value.shape
+        dtype, shape = ring_dtype(value.dtype), value.shape
     elif torch_support.is_tensor(value):
         dtype, shape = torch_support.dtype_of(value), tuple(value.shape)
     else:
@@ -93,19 +130,24 @@ def type_of(value: Any) -> TensorType:
 def to_wire(value: Any) -> Wire:
     """A normalised value as a tensor. Shares memory with it where it can."""
     if isinstance(value, np.ndarray):
-        return Wire("numpy", _ring_dtype(value.dtype), value)
+        return Wire("numpy", ring_dtype(value.dtype), value.shape, value)
     if torch_support.is_tensor(value):
-        return Wire("torch", torch_support.dtype_of(value), torch_support.to_numpy(value))
+        return Wire("torch", torch_support.dtype_of(value), tuple(value.shape), value)
     kind = "bytes" if isinstance(value, bytes) else "json"
-    return Wire(kind, "bytes", np.frombuffer(_text(value), dtype=np.uint8))
+    data = np.frombuffer(_text(value), dtype=np.uint8)
+    return Wire(kind, "bytes", data.shape, data)
 
 
-def from_wire(kind: str, dtype: str, data: Array) -> Any:
-    """The value again. Arrays and tensors keep `data` alive; bytes and JSON are copies."""
+def from_ring(kind: str, dtype: str, data: _native.Tensor | Array) -> Any:
+    """The value again. Arrays and tensors are views that keep `data` alive; bytes and JSON are copies."""
     if kind == "numpy":
-        return data
+        return np.asarray(data)
     if kind == "torch":
-        return torch_support.from_numpy(data, dtype)
+        return (
+            torch_support.from_numpy(data, dtype)
+            if isinstance(data, np.ndarray)
+            else torch_support.from_ring(data)
+        )
     if kind == "bytes":
         return data.tobytes()
     if kind == "json":
@@ -116,13 +158,19 @@ def from_wire(kind: str, dtype: str, data: Array) -> Any:
 
 
 @functools.cache
-def _ring_dtype(dtype: np.dtype[Any]) -> str:
+def ring_dtype(dtype: np.dtype[Any]) -> str:
+    """What a ring calls a dtype of NumPy. Raises `KeyError` for what it does not carry."""
     return _NUMPY[dtype.name]
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """What NumPy has for a ring's dtype."""
+    return np.dtype({"bfloat16": "uint16", "bytes": "uint8"}.get(name, name))
 
 
 def _normalise_array(array: Array, what: str) -> Array:
     try:
-        dtype = _ring_dtype(array.dtype)
+        dtype = ring_dtype(array.dtype)
     except KeyError:
         raise ValueTypeError(
             f"{what} is an array of dtype {array.dtype.name}: expected one of {', '.join(_NUMPY)} "

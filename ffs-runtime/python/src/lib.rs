@@ -9,6 +9,7 @@ mod producer;
 mod consumer;
 mod handle;
 mod tensor;
+mod dlpack;
 
 use pyo3::prelude::*;
 

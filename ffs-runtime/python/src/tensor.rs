@@ -1,15 +1,18 @@
-//! A tensor's memory inside a ring, by Python's buffer protocol: `numpy.asarray(tensor)` copies nothing.
+//! A tensor's memory inside a ring: `numpy.asarray(tensor)` (buffer protocol) and `torch.from_dlpack(tensor)` copy
+//! nothing.
 
+use crate::dlpack;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use shm::{Dtype, Frame, TensorLayout};
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 /// What keeps the memory where it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Keep {
     /// The mapping. The slot is the writer's until the commit.
     Reserved { _mapping: shm::Handle },
@@ -21,7 +24,7 @@ pub(crate) enum Keep {
 #[pyclass(frozen, module = "FluidFaaS._native")]
 #[derive(Debug)]
 pub(crate) struct Tensor {
-    _keep: Keep,
+    keep: Keep,
     data: NonNull<u8>,
     dtype: Dtype,
     shape: Vec<isize>,
@@ -31,7 +34,7 @@ pub(crate) struct Tensor {
     contiguous: bool,
 }
 
-// SAFETY: the address is that of memory in a mapping that `_keep` holds; it is as valid on one thread as on another.
+// SAFETY: the address is that of memory in a mapping that `keep` holds; it is as valid on one thread as on another.
 // What is read and written there is Python's to order, as with any array.
 unsafe impl Send for Tensor {}
 // SAFETY: as above; nothing in it changes.
@@ -55,7 +58,7 @@ impl Tensor {
         });
         let bytes = shape.iter().product::<isize>() * item;
         Self {
-            _keep: keep,
+            keep,
             data,
             dtype: layout.dtype(),
             contiguous: contiguous || bytes == 0,
@@ -72,6 +75,52 @@ impl Tensor {
     #[getter]
     fn dtype(&self) -> &'static str {
         self.dtype.name()
+    }
+
+    /// Where it begins in this process's memory.
+    #[getter]
+    fn address(&self) -> usize {
+        self.data.as_ptr().addr()
+    }
+
+    /// Its elements as bytes of their own, copied without the interpreter's lock. It must be contiguous.
+    fn tobytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        if !self.contiguous {
+            return Err(PyBufferError::new_err("the tensor is not contiguous"));
+        }
+        let bytes = self.bytes.unsigned_abs();
+        PyBytes::new_with(py, bytes, |target| {
+            let (from, to) = (Place(self.data), target);
+            // SAFETY: the tensor spans `bytes` and `keep` holds them; `to` is new memory of that size.
+            py.detach(move || unsafe { from.copy_to(to) });
+            Ok(())
+        })
+    }
+
+    /// DLPack's capsule over the same memory. bool is uint8 there.
+    #[pyo3(signature = (*, stream = None, max_version = None, dl_device = None, copy = None))]
+    fn __dlpack__<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Option<Bound<'py, PyAny>>,
+        max_version: Option<Bound<'py, PyAny>>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = max_version; // the form without a version is one that every reader takes
+        if stream.is_some() || dl_device.is_some_and(|device| device != dlpack::CPU) || copy == Some(true) {
+            let sentence = "a tensor in a ring lies in host memory, and is lent, not copied";
+            return Err(PyBufferError::new_err(sentence));
+        }
+        let item = self.dtype.item_bytes() as isize;
+        let shape = self.shape.iter().map(|size| *size as i64).collect();
+        let strides = self.strides.iter().map(|step| (step / item) as i64).collect();
+        dlpack::capsule(py, self.keep.clone(), self.data, self.dtype, shape, strides)
+    }
+
+    /// DLPack's kind and number of the device: the CPU.
+    fn __dlpack_device__(&self) -> (i32, i32) {
+        dlpack::CPU
     }
 
     /// # Safety
@@ -119,6 +168,28 @@ impl Tensor {
             (*view).obj = slf.into_any().into_ptr();
         }
         Ok(())
+    }
+}
+
+/// An address that may be carried into a closure without the interpreter's lock.
+pub(crate) struct Place(pub(crate) NonNull<u8>);
+
+// SAFETY: it is only an address; who uses it vouches for what lies there.
+unsafe impl Send for Place {}
+
+impl Place {
+    /// # Safety
+    /// `to.len()` bytes from here may be read and are not part of `to`.
+    unsafe fn copy_to(self, to: &mut [u8]) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.0.as_ptr().copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) }
+    }
+
+    /// # Safety
+    /// `bytes` from both addresses are valid and do not overlap.
+    pub(crate) unsafe fn fill_from(self, from: Self, bytes: usize) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.0.as_ptr().copy_from_nonoverlapping(from.0.as_ptr(), bytes) }
     }
 }
 

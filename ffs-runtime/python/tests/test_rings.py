@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 
 import numpy as np
@@ -102,6 +103,65 @@ def test_what_is_kept_outlives_the_ring(path):
     assert open_one.tolist() == [9] * 4
 
 
+def test_tensors_are_added_late_and_filled_with_one_copy(ring):
+    producer, consumer = ring
+    data = np.arange(6, dtype=np.float32).reshape(2, 3)
+    reservation = producer.reserve("tensors", 1, [("float32", (2, 3), data)])
+    late = reservation.push(("int64", ()))
+    np.asarray(late)[()] = 7
+    reservation.push(("bytes", (3,), b"abc"))
+    with pytest.raises(native.RingTooSmall):
+        reservation.push(("int8", (1 << 20,)))
+    assert [tensor.address % 64 for tensor in reservation.tensors] == [0, 0, 0]
+    assert reservation.tensors[1].address == late.address
+    reservation.commit(b"{}")
+    first, second, third = consumer.recv().tensors
+    assert np.asarray(first).tolist() == data.tolist() and np.asarray(second) == 7
+    assert third.tobytes() == b"abc"
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16])
+def test_a_frame_has_up_to_sixteen_tensors(ring, count):
+    producer, consumer = ring
+    wanted = [("int32", (2,), np.int32([n, -n])) for n in range(count)]
+    producer.reserve("tensors", 1, wanted).commit(b"")
+    assert [np.asarray(tensor).tolist() for tensor in consumer.recv().tensors] == [
+        [n, -n] for n in range(count)
+    ]
+    with pytest.raises((native.RingError, ValueError), match="16"):
+        producer.reserve("tensors", 1, [("int8", (1,))] * 17)
+
+
+def test_strides_are_kept(ring):
+    producer, consumer = ring
+    matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
+    reservation = producer.reserve(
+        "tensors", 1, [("float32", (4, 3), None, (1, 4)), ("int16", (5,), None, (0,))]
+    )
+    transposed, same = (np.asarray(tensor) for tensor in reservation.tensors)
+    transposed[:] = matrix.T
+    same[:1] = 9
+    reservation.commit(b"")
+    found, repeated = consumer.recv().tensors
+    view = np.asarray(found)
+    assert view.strides == (4, 16) and view.tolist() == matrix.T.tolist()
+    assert np.asarray(repeated).tolist() == [9] * 5
+    with pytest.raises(BufferError, match="not contiguous"):
+        found.tobytes()
+    with pytest.raises(BufferError, match="lent, not copied"):
+        found.__dlpack__(copy=True)
+
+
+def test_data_of_another_size_or_with_gaps_is_refused(ring):
+    producer, _ = ring
+    for data, sentence in (
+        (np.zeros(3, np.float32), "the data has 12 bytes: expected 16 contiguous ones for float32"),
+        (np.zeros(8, np.float32)[::2], "the data has 16 bytes with gaps: expected 16"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            producer.reserve("tensors", 1, [("float32", (4,), data)])
+
+
 def test_a_reservation_can_be_given_up(ring):
     producer, consumer = ring
     for give_up in (lambda reservation: reservation.abort(), lambda reservation: None):
@@ -189,14 +249,65 @@ def test_a_closed_ring_gives_what_was_sent_and_ends(ring):
         consumer.recv()
 
 
-def test_other_threads_run_while_one_waits(ring):
-    producer, consumer = ring
-    received = []
-    thread = threading.Thread(target=lambda: received.append(np.asarray(consumer.recv().tensors[0]).tolist()))
+@pytest.fixture
+def progress():
+    """How often another thread ran while `call` did, where threads switch only if one lets go of the lock."""
+    ticks, going = [0], [True]
+
+    def tick():
+        while going[0]:
+            ticks[0] += 1
+            time.sleep(0)
+
+    def progress(call):
+        before = ticks[0]
+        call()
+        return ticks[0] - before
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    thread = threading.Thread(target=tick)
     thread.start()
-    send(producer, np.float32([1, 2]))  # would hang if the waiter held the interpreter's lock
+    yield progress
+    going[0] = False
     thread.join(60)
-    assert received == [[1.0, 2.0]]
+    sys.setswitchinterval(interval)
+
+
+def test_other_threads_run_during_waits_and_copies(path, progress):
+    assert progress(lambda: sum(range(1_000_000))) == 0  # so that what follows means something
+    large = np.ones(16 << 20, np.uint8)
+    producer = native.Producer(path, 1, (17 << 20) + 4096, 1)
+    consumer = native.Consumer(path, 1, timeout_ms=10_000)
+
+    def wait(call):
+        with pytest.raises(native.RingTimedOut):
+            call()
+
+    def copy_in():
+        producer.reserve("tensors", 1, [("uint8", large.shape, large)]).abort()
+
+    def copy_late():
+        reservation = producer.reserve("tensors", 1, [])
+        reservation.push(("uint8", large.shape, large))
+        reservation.abort()
+
+    def runs_beside(call):
+        for _ in range(200):
+            moved = progress(call)
+            wait(lambda: consumer.recv(timeout_ms=0))  # passes over what was given up
+            if moved:
+                return True
+        return False
+
+    assert runs_beside(lambda: wait(lambda: native.Consumer(path + "-none", 1, timeout_ms=20)))
+    assert runs_beside(lambda: wait(lambda: consumer.recv(timeout_ms=20)))
+    assert runs_beside(copy_in)
+    assert runs_beside(copy_late)
+    producer.reserve("tensors", 1, [("uint8", large.shape)]).commit(b"")
+    frame = consumer.recv()
+    assert runs_beside(frame.tensors[0].tobytes)
+    assert runs_beside(lambda: wait(lambda: producer.reserve("json", 1, [], timeout_ms=20)))
 
 
 def test_two_processes_pass_frames_in_order(path):

@@ -49,22 +49,27 @@ class Envelope:
             whole.failure = min(failures, default=None)
         return whole
 
-    def encode(self, kinds: list[str]) -> bytes:
-        """As a frame's JSON; `kinds` says what its tensors become again."""
+    def encode(self, kinds: list[str], at: list[int] | None, ring: str, took_ms: float) -> bytes:
+        """As a frame's JSON for `ring`, which took that long to fill.
+
+        `kinds` says what its values become again, `at` which of the frame's tensors each is, if it is not all
+        in their order.
+        """
         document: dict[str, Any] = {"kinds": kinds} if kinds else {}
+        if at is not None:
+            document["at"] = at
+        document["transfer"] = {**self.transfer, ring: took_ms}
         if self.lanes:
             document["lanes"] = {
                 id: [lane.queue_ms, lane.exec_ms, lane.logs] for id, lane in self.lanes.items()
             }
-        if self.transfer:
-            document["transfer"] = self.transfer
         if self.failure is not None:
             document["failure"] = [self.failure.order, self.failure.text]
         return json.dumps(document).encode("ascii")
 
     @classmethod
-    def decode(cls, text: bytes) -> tuple[Envelope, list[str]]:
-        """The envelope and the kinds. Raises ValueError for what no lane of ours has written."""
+    def decode(cls, text: bytes) -> tuple[Envelope, list[str], list[int] | None]:
+        """The envelope, the kinds, and where the values are. Raises ValueError for what no lane of ours has written."""
         try:
             document = json.loads(text)
             failure = document.get("failure")
@@ -78,6 +83,8 @@ class Envelope:
                 transfer={ring: float(ms) for ring, ms in document.get("transfer", {}).items()},
                 failure=Failure(int(failure[0]), str(failure[1])) if failure else None,
             )
-            return envelope, [str(kind) for kind in document.get("kinds", [])]
+            at = document.get("at")
+            places = None if at is None else [int(place) for place in at]
+            return envelope, [str(kind) for kind in document.get("kinds", [])], places
         except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
             raise ValueError(f"a frame's JSON is not that of a lane: {error}") from None

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _native, values
-from ..dag import Source
+from ..dag import Port, Source
 from ..errors import FluidFaaSError
 from ..tensors import Array
 from .envelope import Envelope
@@ -87,53 +89,145 @@ class Outbox(_End):
         self._producer = _native.Producer(ring.path, ring.slots, ring.slot_bytes, epoch)
         self._json_room = self._producer.json_room
         super().__init__(ring, self._producer.handle())
+        in_one_frame = len(ring.tensors) <= TENSORS_A_FRAME
+        sources = ring.tensors if in_one_frame else ()
+        #: How many outputs of each component it carries, where they can be made in its memory.
+        self._ports = Counter(source.node for source in sources if isinstance(source, Port))
+        #: Whether it waits for the reader, as seen from other threads.
+        self.waits = False
+        #: The frame in which a component makes outputs of the request at hand.
+        self._frame: _native.Reservation | None = None
+        #: What was lent of it: address, dtype and shape, and how often to which component.
+        self._lent: list[tuple[int, str, tuple[int, ...]]] = []
+        self._borrowed: Counter[str] = Counter()
+
+    def lend(
+        self, component: str, dtype: str, shape: tuple[int, ...], request: int, deadline_ms: int
+    ) -> _native.Tensor | None:
+        """Memory in the frame of this request for an output of `component`, if it has none yet and there is room."""
+        if self._borrowed[component] >= self._ports[component]:
+            return None
+        try:
+            if self._frame is None:
+                self._frame = self._reserve(_Head("tensors", request, deadline_ms), ())
+            tensor = self._frame.push((dtype, shape))
+        except _native.RingError:
+            return None  # no room; or the ring has ended, which whoever sends learns as well
+        self._borrowed[component] += 1
+        self._lent.append((tensor.address, dtype, shape))
+        return tensor
+
+    def has_lent(self, value: Any) -> bool:
+        """Whether `value` lies in the frame of the request at hand."""
+        return self._frame is not None and _place(values.to_wire(value)) in self._lent
 
     def send(self, request: int, deadline_ms: int, items: list[Any], envelope: Envelope) -> None:
         """Sends a request: the values of the ring's tensors, or if it failed none.
 
-        Raises :class:`DoesNotFit`, after which the request can still be sent as failed; :class:`RingEnded`.
+        What lies in memory that was lent is sent as it is. Raises :class:`DoesNotFit`, after which the
+        request can still be sent as failed; :class:`RingEnded`.
         """
         began = time.perf_counter()
+        head = _Head("error" if envelope.failure is not None else "tensors", request, deadline_ms)
         wires = [values.to_wire(item) for item in items]
-        head = {"request": request, "deadline_ms": deadline_ms}
-        whole = len(wires) - (len(wires) - 1) % TENSORS_A_FRAME - 1 if wires else 0
+        kinds = [wire.kind for wire in wires]
+        last = 0
         try:
-            for start in range(0, whole, TENSORS_A_FRAME):
-                self._write("tensors", wires[start : start + TENSORS_A_FRAME], start, head, MORE).commit(b"")
-            last = wires[whole:]
-            kind = "error" if envelope.failure is not None else "tensors"
-            reservation = self._write(kind, last, whole, head, 0)
+            if self._frame is not None and (made := self._complete(wires)) is not None:
+                reservation, at = made
+            else:
+                last = self._send_first(wires, head)
+                reservation, at = self._write(wires, last, head), None
             took_ms = (time.perf_counter() - began) * 1000
-            story = Envelope(envelope.lanes, {**envelope.transfer, self.ring.id: took_ms}, envelope.failure)
-            text = story.encode([wire.kind for wire in wires])
+            text = envelope.encode(kinds, at, self.ring.id, took_ms)
             try:
                 reservation.commit(text)
-            except _native.RingTooSmall as error:
+            except _native.RingTooSmall:
+                if at is not None:
+                    wires = [wire.duplicate() for wire in wires]
+                    text = envelope.encode(kinds, None, self.ring.id, took_ms)
                 reservation.abort()
-                room = error.args[1]
-                self._send_text(text[: len(text) - room], head)
-                self._write(kind, last, whole, head, 0).commit(text[len(text) - room :])
+                self._send_text(text, head)
+                self._write(wires, last, head).commit(b"")
         except _native.RingError as error:
             raise RingEnded(self.ring.consumer, error) from None
 
-    def _write(
-        self, kind: str, wires: list[values.Wire], first: int, head: dict[str, int], flags: int
-    ) -> Any:
-        shapes = [(wire.dtype, wire.shape) for wire in wires]
+    def _complete(self, wires: list[values.Wire]) -> tuple[_native.Reservation, list[int]] | None:
+        """The frame in which outputs were made, with the others copied behind them, and where in it each is.
+
+        Without room for them, or for none, the frame is given up and `wires` get memory of their own.
+        """
+        frame, lent = self._frame, self._lent
+        assert frame is not None, "only what was begun is completed"
+        self._frame, self._lent = None, []
+        self._borrowed.clear()
+        at = [lent.index(place) if (place := _place(wire)) in lent else -1 for wire in wires]
+        others = [position for position, index in enumerate(at) if index < 0]
+        if wires and len(lent) + len(others) <= TENSORS_A_FRAME:
+            try:
+                for index, position in enumerate(others, len(lent)):
+                    _fill(frame.push(wires[position].wanted()), wires[position])
+                    at[position] = index
+                return frame, at
+            except _native.RingTooSmall:
+                pass  # what was lent and is not sent takes their place
+        wires[:] = [wire if index < 0 else wire.duplicate() for wire, index in zip(wires, at)]
+        frame.abort()
+        return None
+
+    def _send_first(self, wires: list[values.Wire], head: _Head) -> int:
+        """Sends what does not go into a request's last frame, and tells how many these are."""
+        whole = len(wires) - (len(wires) - 1) % TENSORS_A_FRAME - 1 if wires else 0
+        for start in range(0, whole, TENSORS_A_FRAME):
+            part = _Head("tensors", head.request, head.deadline_ms, MORE)
+            self._write(wires[: start + TENSORS_A_FRAME], start, part).commit(b"")
+        return whole
+
+    def _send_text(self, text: bytes, head: _Head) -> None:
+        part = _Head("json", head.request, head.deadline_ms, MORE)
+        for start in range(0, len(text), self._json_room):
+            self._write([], 0, part).commit(text[start : start + self._json_room])
+
+    def _write(self, wires: list[values.Wire], first: int, head: _Head) -> _native.Reservation:
+        """A frame with all of `wires` from `first` on."""
+        wires = wires[first:]
         try:
-            reservation = self._producer.reserve(kind, tensors=shapes, flags=flags, **head)
+            reservation = self._reserve(head, [wire.wanted() for wire in wires])
         except _native.RingTooSmall as error:
             sentence, _, index = error.args
             source = self.ring.tensors[first + (index or 0)]
             raise DoesNotFit(f"{source} is larger than its ring was made for: {sentence}") from None
-        for tensor, wire in zip(reservation.tensors, wires):
-            np.copyto(np.asarray(tensor), wire.data)
+        if any(wire.on_device for wire in wires):
+            for tensor, wire in zip(reservation.tensors, wires):
+                _fill(tensor, wire)
         return reservation
 
-    def _send_text(self, text: bytes, head: dict[str, int]) -> None:
-        for start in range(0, len(text), self._json_room):
-            piece = self._write("json", [], 0, head, MORE)
-            piece.commit(text[start : start + self._json_room])
+    def _reserve(self, head: _Head, wanted: Sequence[_native.Wanted]) -> _native.Reservation:
+        self.waits = True
+        try:
+            return self._producer.reserve(
+                head.kind, head.request, wanted, deadline_ms=head.deadline_ms, flags=head.flags
+            )
+        finally:
+            self.waits = False
+
+
+class _Head(NamedTuple):
+    """What every frame of a request says."""
+
+    kind: str
+    request: int
+    deadline_ms: int
+    flags: int = 0
+
+
+def _place(wire: values.Wire) -> tuple[int, str, tuple[int, ...]]:
+    return wire.address, wire.dtype, wire.shape
+
+
+def _fill(tensor: _native.Tensor, wire: values.Wire) -> None:
+    if wire.on_device:
+        wire.copy_into(tensor)
 
 
 class Inbox(_End):
@@ -149,7 +243,7 @@ class Inbox(_End):
         Raises :class:`RingEnded`, `ValueError` for what no lane of ours has written.
         """
         began = time.perf_counter()
-        arrays: list[tuple[str, Array]] = []
+        tensors: list[tuple[str, _native.Tensor | Array]] = []
         text = b""
         while True:
             try:
@@ -158,35 +252,49 @@ class Inbox(_End):
                 raise RingEnded(self.ring.producer, error) from None
             received = time.perf_counter()
             text += frame.json
-            found = [(tensor.dtype, np.asarray(tensor)) for tensor in frame.tensors]
+            found = frame.tensors
             if not frame.flags & MORE:
                 break
-            arrays += [(dtype, array.copy()) for dtype, array in found]
+            tensors += [(tensor.dtype, np.asarray(tensor).copy()) for tensor in found]
             del frame, found  # and with them the slot
-        arrays += found
-        envelope, kinds = Envelope.decode(text)
+        tensors += [(tensor.dtype, tensor) for tensor in found]
+        envelope, kinds, at = Envelope.decode(text)
         age_ms = frame.age_ms
         sent = time.perf_counter() - age_ms / 1000
         read_ms = (time.perf_counter() - received) * 1000
         took_ms = min(age_ms, (received - began) * 1000 + read_ms)
         envelope.transfer[self.ring.id] = envelope.transfer.get(self.ring.id, 0.0) + took_ms
         return Arrival(
-            frame.request, frame.deadline_ms, self._values(arrays, kinds, envelope), envelope, sent, took_ms
+            frame.request,
+            frame.deadline_ms,
+            self._values(tensors, kinds, at, envelope),
+            envelope,
+            sent,
+            took_ms,
         )
 
     def _values(
-        self, arrays: list[tuple[str, Array]], kinds: list[str], envelope: Envelope
+        self,
+        tensors: list[tuple[str, _native.Tensor | Array]],
+        kinds: list[str],
+        at: list[int] | None,
+        envelope: Envelope,
     ) -> dict[Source, Any]:
         if envelope.failure is not None:
             return {}
         expected = len(self.ring.tensors)
-        if len(arrays) != expected or len(kinds) != expected:
+        places = range(len(tensors)) if at is None else at
+        if len(places) != expected or len(kinds) != expected:
             raise ValueError(
-                f"ring {self.ring.id} delivered {len(arrays)} tensors of {len(kinds)} kinds: expected {expected}"
+                f"ring {self.ring.id} delivered {len(places)} tensors of {len(kinds)} kinds: expected {expected}"
+            )
+        if not set(places) <= set(range(len(tensors))) or len(set(places)) < expected:
+            raise ValueError(
+                f"ring {self.ring.id} has its values at {places} of {len(tensors)} tensors: expected one for each"
             )
         return {
-            source: values.from_wire(kind, dtype, array)
-            for source, kind, (dtype, array) in zip(self.ring.tensors, kinds, arrays)
+            source: values.from_ring(kind, *tensors[place])
+            for source, kind, place in zip(self.ring.tensors, kinds, places)
         }
 
 

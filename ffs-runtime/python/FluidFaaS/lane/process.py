@@ -221,6 +221,9 @@ class LaneProcess:
     def _overrun(self) -> None:
         label = self._layout.label if self._layout is not None else "the lane"
         sentence = f"{label} ran on for {GRACE_S:.0f} s after the deadline of its request"
+        peer = self._stage.waits_for() if self._stage is not None else None
+        if peer is not None and self._layout is not None:
+            sentence += f": it waits for room in the ring to {self._layout.labels[peer]}, which still holds what it was sent"
         self._link.send("failed", sentence=sentence, at=None)
         self._give_up(sentence, "failed")
         self._end()

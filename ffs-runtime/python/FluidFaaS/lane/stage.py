@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from .. import _native, room, values
 from ..answer import error_text
 from ..author import format_error
 from ..component import Component, ComponentFailure
@@ -35,6 +36,25 @@ class Work:
     capture: Capture
     #: Milliseconds that it waited for this lane, known when it begins.
     queued_ms: float = 0.0
+
+
+class _Lender:
+    """Lends the memory of rings to the component that runs."""
+
+    def __init__(self, work: Work, owed: list[Outbox]) -> None:
+        self._work = work
+        self._owed = owed
+        self._component = ""
+
+    def begins(self, node: Node) -> None:
+        self._component = node.id
+
+    def lend(self, dtype: str, shape: tuple[int, ...]) -> _native.Tensor | None:
+        for box in self._owed:
+            tensor = box.lend(self._component, dtype, shape, self._work.request, self._work.deadline_ms)
+            if tensor is not None:
+                return tensor
+        return None
 
 
 class Stage:
@@ -98,6 +118,10 @@ class Stage:
                     component.resume()
             self._resident.set()
 
+    def waits_for(self) -> str | None:
+        """The lane that has not taken what this one has for it, if this one waits for that."""
+        return next((box.ring.consumer for box in self._outboxes if box.waits), None)
+
     def idle(self) -> None:
         """Returns when nothing runs."""
         with self._one_at_a_time:
@@ -115,6 +139,10 @@ class Stage:
                 self._close(work, record)
             for box in [box for box in owed if all(pool.has(source) for source in box.ring.tensors)]:
                 items = [pool.look(source) for source in box.ring.tensors]
+                for source, item in zip(box.ring.tensors, items):
+                    # Once it is sent its memory is the reader's, and others here need it still.
+                    if pool.is_shared(source) and box.has_lent(item):
+                        pool.replace(source, values.duplicate(item))
                 box.send(work.request, work.deadline_ms, items, work.envelope)
                 owed.remove(box)
                 del items
@@ -122,9 +150,11 @@ class Stage:
                     pool.drop(source)
             spent_sending += time.perf_counter() - sending
 
+        lender = _Lender(work, owed)
+        token = room.current.set(lender)
         self._watch.begin(work.deadline_ms)
         try:
-            return self._sequence.run(self._components, work.values, produced)
+            return self._sequence.run(self._components, work.values, produced, lender.begins)
         except ComponentFailure as failure:
             cause = failure.__cause__ or failure
             sys.stderr.write(format_error(cause))
@@ -133,6 +163,7 @@ class Stage:
             work.envelope.failure = Failure(self._order(self._last), error.sentence)
         finally:
             self._watch.end()
+            room.current.reset(token)
         record.exec_ms = (time.perf_counter() - began - spent_sending) * 1000
         return None
 
