@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import DefinitionError
 from .tensors import Dim, TensorType
@@ -18,8 +18,7 @@ MAX_NODES = 64
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """One output of a component."""
 
     node: str
@@ -29,8 +28,7 @@ class Port:
         return f"{self.node}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """One external input of the function."""
 
     name: str

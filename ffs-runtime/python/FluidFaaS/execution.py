@@ -66,8 +66,8 @@ class Pool:
         if self._left.get(source, 0) > 0:
             self._values[source] = value
 
-    def has(self, source: Source) -> bool:
-        return source in self._values
+    def has_all(self, sources: Iterable[Source]) -> bool:
+        return self._values.keys() >= set(sources)
 
     def take(self, source: Source) -> Any:
         """The value to write into: a copy, or for its last user the value itself."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Envelope", "Failure", "LaneRecord"]
+
+# Made once: those of the module `json` look for options and encodings at each call.
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 @dataclass(frozen=True, order=True)
@@ -40,7 +44,9 @@ class Envelope:
     failure: Failure | None = None
 
     @classmethod
-    def joined(cls, parts: Iterable[Envelope]) -> Envelope:
+    def joined(cls, parts: Sequence[Envelope]) -> Envelope:
+        if len(parts) == 1:
+            return parts[0]
         whole = cls()
         for part in parts:
             whole.lanes.update(part.lanes)
@@ -65,13 +71,13 @@ class Envelope:
             }
         if self.failure is not None:
             document["failure"] = [self.failure.order, self.failure.text]
-        return json.dumps(document).encode("ascii")
+        return _encode(document).encode("ascii")
 
     @classmethod
     def decode(cls, text: bytes) -> tuple[Envelope, list[str], list[int] | None]:
         """The envelope, the kinds, and where the values are. Raises ValueError for what no lane of ours has written."""
         try:
-            document = json.loads(text)
+            document = _decode(text.decode("ascii"))
             failure = document.get("failure")
             envelope = cls(
                 lanes={

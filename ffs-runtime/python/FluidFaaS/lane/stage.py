@@ -98,7 +98,8 @@ class Stage:
             self._resident.wait()
             with self._one_at_a_time, self._turns.taken(), captured(work.capture):
                 pool = self._execute(work, record, owed)
-        self._close(work, record)
+        if owed or self._layout.is_head:
+            self._close(work, record)
         for box in owed:
             box.send(work.request, work.deadline_ms, [], work.envelope)
         return pool, record
@@ -137,7 +138,7 @@ class Stage:
             if node.id == self._last:
                 record.exec_ms = (sending - began - spent_sending) * 1000
                 self._close(work, record)
-            for box in [box for box in owed if all(pool.has(source) for source in box.ring.tensors)]:
+            for box in [box for box in owed if pool.has_all(box.ring.tensors)]:
                 items = [pool.look(source) for source in box.ring.tensors]
                 for source, item in zip(box.ring.tensors, items):
                     # Once it is sent its memory is the reader's, and others here need it still.

@@ -50,7 +50,8 @@ class Turns:
             else:
                 with self._changed:
                     self._unasked -= 1
-                    self._changed.notify_all()
+                    if self._shared:  # since then, and whoever said so waits
+                        self._changed.notify_all()
 
     def granted(self, turn: int) -> None:
         with self._changed:

@@ -33,6 +33,7 @@ class Watch:
         with self._changed:
             self._until = deadline_ms / 1000 + GRACE_S
             if self._wakes_at is None or self._until < self._wakes_at:
+                self._wakes_at = self._until
                 self._changed.notify()
 
     def end(self) -> None:
@@ -41,9 +42,10 @@ class Watch:
     def _watch(self) -> None:
         with self._changed:
             while True:
-                self._wakes_at = self._until
-                wait = None if self._wakes_at is None else self._wakes_at - time.time()
-                if wait is not None and wait <= 0:
+                now, until = time.time(), self._until
+                if until is not None and until <= now:
                     break
-                self._changed.wait(wait)
+                if self._wakes_at is not None and self._wakes_at <= now:
+                    self._wakes_at = until
+                self._changed.wait(None if self._wakes_at is None else self._wakes_at - now)
         self._overrun()

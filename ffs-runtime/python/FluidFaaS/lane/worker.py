@@ -37,7 +37,7 @@ def _join(layout: Layout, inboxes: list[Inbox]) -> Work:
         request=first.request,
         deadline_ms=first.deadline_ms,
         values={source: value for arrival in arrivals for source, value in arrival.values.items()},
-        envelope=Envelope.joined(arrival.envelope for arrival in arrivals),
+        envelope=Envelope.joined([arrival.envelope for arrival in arrivals]),
         capture=output.Capture(output.LANE_LIMIT, layout.label),
         queued_ms=max(0.0, waited_ms - sum(arrival.took_ms for arrival in arrivals)),
     )
