@@ -3,9 +3,10 @@
     python benches/python/overhead.py [--requests 20000] [--bytes 4096] [--profile FILE]
 
 This process plays the head of a two-lane pipeline. It sends frames to a real lane (`python -m FluidFaaS.child`) and
-takes back what comes, one after the other. Inside, the lane's time from the moment a frame is in its hands until what it
-makes is sent is measured request by request; from outside, a round trip, beside one through a process that only passes
-frames on with the native module. `--profile` leaves what cProfile says of the lane's loop.
+takes back what comes. "In the lane" is its time from the moment a frame is in its hands until what it makes is sent,
+request by request: with one request in flight that includes waking this process, with several neither sleeps. From
+outside, a round trip, beside one through a process that only passes frames on with the native module. `--profile` leaves
+what cProfile says of the lane's loop.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ main = FFS.entry(F)
 MEASURE = """
 import atexit, array, cProfile, os, sys, time
 from FluidFaaS.lane import frames, worker
-spent, began = array.array("d"), [0.0]
+spent, began = array.array("d"), [0.0, 0.0]
 loop, receive, send = worker.loop, frames.Inbox.receive, frames.Outbox.send
 
 class Timed:
@@ -64,12 +65,12 @@ class Timed:
         self.handle = consumer.handle
     def recv(self, **options):
         frame = self._consumer.recv(**options)
-        began[0] = time.perf_counter()
+        began[:] = time.perf_counter(), time.thread_time()
         return frame
 
 def timed_send(self, *arguments):
     send(self, *arguments)
-    spent.append(time.perf_counter() - began[0])
+    spent.extend((time.perf_counter() - began[0], time.thread_time() - began[1]))
 
 def timed_loop(layout, inboxes, stage):
     for inbox in inboxes:
@@ -166,8 +167,10 @@ def lane(ends: Ends, profile: str) -> tuple[subprocess.Popen[bytes], socket.sock
     return process, ours
 
 
-def through_lane(requests: int, payload: int, profile: str) -> tuple[list[float], list[float]]:
-    """Seconds inside the lane and for a round trip."""
+def through_lane(
+    requests: int, payload: int, in_flight: int, profile: str = ""
+) -> tuple[list[float], list[float], list[float]]:
+    """Seconds inside the lane, of them on a CPU, and for a round trip."""
     with tempfile.TemporaryDirectory() as folder:
         ends = Ends(Path(folder), -(-payload // 64) * 64 + 8192)
         ends.configure(payload)
@@ -175,22 +178,24 @@ def through_lane(requests: int, payload: int, profile: str) -> tuple[list[float]
         process, proxy = lane(ends, profile)
         inbox = Inbox(ends.back, 1, 60_000)
         value = np.arange(payload, dtype=np.uint32).astype(np.uint8)
-        rounds = []
-        for number in range(requests):
-            deadline_ms = int((time.time() + 60) * 1000)
-            began = time.perf_counter()
-            outbox.send(number + 1, deadline_ms, [value], Envelope())
-            arrival = inbox.receive()
-            rounds.append(time.perf_counter() - began)
-            assert arrival.request == number + 1 and np.array_equal(arrival.values[Port("Pass", 0)], value)
-            del arrival
+        rounds, begun = [], []
+        for number in range(requests + in_flight):
+            if number < requests:
+                begun.append(time.perf_counter())
+                outbox.send(number + 1, int((time.time() + 60) * 1000), [value], Envelope())
+            if number >= in_flight - 1 and len(rounds) < requests:
+                arrival = inbox.receive()
+                rounds.append(time.perf_counter() - begun[len(rounds)])
+                assert arrival.request == len(rounds) and np.array_equal(arrival.values[Port("Pass", 0)], value)
+                del arrival
         outbox.poison("stopped", "the measurement is over")
         spent = ends.folder / "spent"
-        while not (spent.exists() and spent.stat().st_size == 8 * requests):
+        while not (spent.exists() and spent.stat().st_size == 16 * requests):
             time.sleep(0.05)
         proxy.close()
         process.wait()
-        return np.fromfile(spent).tolist(), rounds
+        wall, cpu = np.fromfile(spent).reshape(-1, 2).T.tolist()
+        return wall, cpu, rounds
 
 
 def through_echo(requests: int, payload: int) -> list[float]:
@@ -226,10 +231,14 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=4096)
     parser.add_argument("--profile", default="", metavar="FILE")
     options = parser.parse_args()
-    inside, rounds = through_lane(options.requests, options.bytes, options.profile)
+    inside, inside_cpu, rounds = through_lane(options.requests, options.bytes, 1, options.profile)
+    busy, busy_cpu, _ = through_lane(options.requests, options.bytes, SLOTS - 1)
     bare = through_echo(options.requests, options.bytes)
     print("| what | p50 | p90 | p99 |\n| --- | --- | --- | --- |")
-    row("in the lane, from the frame's arrival until its result is sent", inside)
+    row("in the lane, 1 in flight", inside)
+    row("… of it on a CPU", inside_cpu)
+    row(f"in the lane, {SLOTS - 1} in flight", busy)
+    row("… of it on a CPU", busy_cpu)
     row("round trip through the lane", rounds)
     row("round trip through a process that passes frames on", bare)
 

@@ -6,7 +6,6 @@ Every way of running a function (unsplit, in lanes, for its DAG, for its profile
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import inspect
@@ -49,8 +48,12 @@ class Component:
         Raises :class:`ComponentFailure` with the author's exception as its cause.
         """
         try:
-            with self._inference():
-                returned = self._call(*(torch_support.to_device(value, self._device) for value in inputs))
+            torch = torch_support.imported()
+            if torch is None:
+                returned = self._call(*inputs)
+            else:
+                with torch.no_grad():
+                    returned = self._call(*(torch_support.to_device(value, self._device) for value in inputs))
             outputs = normalise_outputs(self.node, returned)
             check_outputs(self.node, outputs)
         except Exception as error:
@@ -70,10 +73,6 @@ class Component:
             self._instance.resume()
         elif self._device is not None:
             self._instance.to(self._device)
-
-    def _inference(self) -> contextlib.AbstractContextManager[Any]:
-        torch = torch_support.imported()
-        return torch.no_grad() if torch is not None else contextlib.nullcontext()
 
 
 def load_all(dag: Dag, ids: Iterable[str]) -> dict[str, Component]:

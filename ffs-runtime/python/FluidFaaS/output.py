@@ -8,11 +8,9 @@ do not go through `sys.stdout` and `sys.stderr` stay what they are.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import sys
 import threading
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -35,10 +33,13 @@ class Capture:
         self._lines: list[tuple[str, str]] = []
         self._open = {"stdout": "", "stderr": ""}
         self._room = limit
-        self._note = f"{where}: output beyond {limit} bytes is left out"
+        self._written = False
+        self._where = where
+        self._limit = limit
 
     def write(self, stream: str, text: str) -> None:
         with self._lock:
+            self._written = True
             *whole, rest = (self._open[stream] + text).split("\n")
             for line in whole:
                 self._add(stream, line)
@@ -50,6 +51,8 @@ class Capture:
 
     def lines(self) -> list[tuple[str, str]]:
         """(stream, text) in the order in which lines were ended."""
+        if not self._written:
+            return []
         with self._lock:
             for stream, rest in self._open.items():
                 if rest:
@@ -60,20 +63,26 @@ class Capture:
     def _add(self, stream: str, line: str) -> None:
         if self._room < 0:
             return
+        note = f"{self._where}: output beyond {self._limit} bytes is left out"
         self._room -= len(line.encode("utf-8", "surrogatepass")) + 1
-        self._lines.append((stream, line) if self._room >= 0 else ("stderr", self._note))
+        self._lines.append((stream, line) if self._room >= 0 else ("stderr", note))
 
 
-@contextlib.contextmanager
-def captured(capture: Capture) -> Iterator[Capture]:
+class captured:  # noqa: N801 (used as a function)
     """What is printed inside belongs to `capture`."""
-    token = _current.set(capture)
-    _active.append(capture)
-    try:
-        yield capture
-    finally:
-        _active.remove(capture)
-        _current.reset(token)
+
+    __slots__ = ("_capture", "_token")
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._capture)
+        _active.append(self._capture)
+
+    def __exit__(self, *_: object) -> None:
+        _active.remove(self._capture)
+        _current.reset(self._token)
 
 
 def install() -> None:

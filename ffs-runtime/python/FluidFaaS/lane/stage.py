@@ -96,8 +96,13 @@ class Stage:
         record = LaneRecord(work.queued_ms, 0.0)
         if work.envelope.failure is None:
             self._resident.wait()
-            with self._one_at_a_time, self._turns.taken(), captured(work.capture):
-                pool = self._execute(work, record, owed)
+            with self._one_at_a_time:
+                turn = self._turns.take()
+                try:
+                    with captured(work.capture):
+                        pool = self._execute(work, record, owed)
+                finally:
+                    self._turns.give_back(turn)
         if owed or self._layout.is_head:
             self._close(work, record)
         for box in owed:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
-
 from ..link import Link
 
 __all__ = ["Turns"]
@@ -30,28 +27,28 @@ class Turns:
             if shared:
                 self._changed.wait_for(lambda: self._unasked == 0)
 
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Waits for the turn, if the slice is shared."""
+    def take(self) -> int:
+        """Waits for the turn, if the slice is shared, and tells its number; 0 where none is needed."""
         with self._changed:
-            shared = self._shared
-            self._unasked += not shared
-            self._number += shared
+            if not self._shared:
+                self._unasked += 1
+                return 0
+            self._number += 1
             number = self._number
-        try:
-            if shared:
-                self._link.send("turn", want=True, turn=number)
-                with self._changed:
-                    self._changed.wait_for(lambda: self._granted >= number)
-            yield
-        finally:
-            if shared:
-                self._link.send("turn", want=False, turn=number)
-            else:
-                with self._changed:
-                    self._unasked -= 1
-                    if self._shared:  # since then, and whoever said so waits
-                        self._changed.notify_all()
+        self._link.send("turn", want=True, turn=number)
+        with self._changed:
+            self._changed.wait_for(lambda: self._granted >= number)
+        return number
+
+    def give_back(self, number: int) -> None:
+        """Ends what :meth:`take` began."""
+        if number:
+            self._link.send("turn", want=False, turn=number)
+            return
+        with self._changed:
+            self._unasked -= 1
+            if self._shared:  # since then, and whoever said so waits
+                self._changed.notify_all()
 
     def granted(self, turn: int) -> None:
         with self._changed:
