@@ -28,7 +28,10 @@ impl Consumer {
     #[pyo3(signature = (*, timeout_ms = None))]
     fn recv(&mut self, py: Python<'_>, timeout_ms: Option<f64>) -> PyResult<Frame> {
         let ring = &mut self.0;
-        let frame = py.detach(|| ring.recv(until(timeout_ms))).map_err(raise)?;
+        let frame = match ring.try_recv().map_err(raise)? {
+            Some(frame) => frame,
+            None => py.detach(|| ring.recv(until(timeout_ms))).map_err(raise)?,
+        };
         Ok(Frame(Arc::new(frame)))
     }
 

@@ -49,7 +49,7 @@ class RingEnded(Exception):
         self.note = note if readable else ""
 
 
-@dataclass
+@dataclass(slots=True)
 class Arrival:
     """One request, as a ring delivered it."""
 
@@ -86,9 +86,9 @@ class Outbox(_End):
     """The writing end of a ring."""
 
     def __init__(self, ring: Ring, epoch: int) -> None:
-        self._producer = _native.Producer(ring.path, ring.slots, ring.slot_bytes, epoch)
-        self._json_room = self._producer.json_room
-        super().__init__(ring, self._producer.handle())
+        self.native = _native.Producer(ring.path, ring.slots, ring.slot_bytes, epoch)
+        self._json_room = self.native.json_room
+        super().__init__(ring, self.native.handle())
         in_one_frame = len(ring.tensors) <= TENSORS_A_FRAME
         sources = ring.tensors if in_one_frame else ()
         #: How many outputs of each component it carries, where they can be made in its memory.
@@ -117,9 +117,14 @@ class Outbox(_End):
         self._lent.append((tensor.address, dtype, shape))
         return tensor
 
+    @property
+    def lends(self) -> bool:
+        """Whether outputs of the request at hand are made in its memory."""
+        return self._frame is not None
+
     def has_lent(self, value: Any) -> bool:
         """Whether `value` lies in the frame of the request at hand."""
-        return self._frame is not None and _place(values.to_wire(value)) in self._lent
+        return _place(values.to_wire(value)) in self._lent
 
     def send(self, request: int, deadline_ms: int, items: list[Any], envelope: Envelope) -> None:
         """Sends a request: the values of the ring's tensors, or if it failed none.
@@ -131,12 +136,12 @@ class Outbox(_End):
         head = _Head("error" if envelope.failure is not None else "tensors", request, deadline_ms)
         wires = [values.to_wire(item) for item in items]
         kinds = [wire.kind for wire in wires]
-        last = 0
         try:
             if self._frame is not None and (made := self._complete(wires)) is not None:
                 reservation, at = made
+                last = 0
             else:
-                last = self._send_first(wires, head)
+                last = self._send_first(wires, head) if len(wires) > TENSORS_A_FRAME else 0
                 reservation, at = self._write(wires, last, head), None
             took_ms = (time.perf_counter() - began) * 1000
             text = envelope.encode(kinds, at, self.ring.id, took_ms)
@@ -177,7 +182,7 @@ class Outbox(_End):
 
     def _send_first(self, wires: list[values.Wire], head: _Head) -> int:
         """Sends what does not go into a request's last frame, and tells how many these are."""
-        whole = len(wires) - (len(wires) - 1) % TENSORS_A_FRAME - 1 if wires else 0
+        whole = len(wires) - (len(wires) - 1) % TENSORS_A_FRAME - 1
         for start in range(0, whole, TENSORS_A_FRAME):
             part = _Head("tensors", head.request, head.deadline_ms, MORE)
             self._write(wires[: start + TENSORS_A_FRAME], start, part).commit(b"")
@@ -190,22 +195,22 @@ class Outbox(_End):
 
     def _write(self, wires: list[values.Wire], first: int, head: _Head) -> _native.Reservation:
         """A frame with all of `wires` from `first` on."""
-        wires = wires[first:]
+        wires = wires[first:] if first else wires
         try:
             reservation = self._reserve(head, [wire.wanted() for wire in wires])
         except _native.RingTooSmall as error:
             sentence, _, index = error.args
             source = self.ring.tensors[first + (index or 0)]
             raise DoesNotFit(f"{source} is larger than its ring was made for: {sentence}") from None
-        if any(wire.on_device for wire in wires):
-            for tensor, wire in zip(reservation.tensors, wires):
-                _fill(tensor, wire)
+        for index, wire in enumerate(wires):
+            if wire.on_device:
+                wire.copy_into(reservation.tensors[index])
         return reservation
 
     def _reserve(self, head: _Head, wanted: Sequence[_native.Wanted]) -> _native.Reservation:
         self.waits = True
         try:
-            return self._producer.reserve(
+            return self.native.reserve(
                 head.kind, head.request, wanted, deadline_ms=head.deadline_ms, flags=head.flags
             )
         finally:
@@ -234,8 +239,8 @@ class Inbox(_End):
     """The reading end of a ring."""
 
     def __init__(self, ring: Ring, epoch: int, timeout_ms: float) -> None:
-        self._consumer = _native.Consumer(ring.path, epoch, timeout_ms=timeout_ms)
-        super().__init__(ring, self._consumer.handle())
+        self.native = _native.Consumer(ring.path, epoch, timeout_ms=timeout_ms)
+        super().__init__(ring, self.native.handle())
 
     def receive(self) -> Arrival:
         """The next request. Its values are views into the ring and hold their slot.
@@ -247,10 +252,9 @@ class Inbox(_End):
         text = b""
         while True:
             try:
-                frame = self._consumer.recv()
+                frame = self.native.recv()
             except _native.RingError as error:
                 raise RingEnded(self.ring.producer, error) from None
-            received = time.perf_counter()
             text += frame.json
             found = frame.tensors
             if not frame.flags & MORE:
@@ -259,10 +263,9 @@ class Inbox(_End):
             del frame, found  # and with them the slot
         tensors += [(tensor.dtype, tensor) for tensor in found]
         envelope, kinds, at = Envelope.decode(text)
-        age_ms = frame.age_ms
-        sent = time.perf_counter() - age_ms / 1000
-        read_ms = (time.perf_counter() - received) * 1000
-        took_ms = min(age_ms, (received - began) * 1000 + read_ms)
+        age_ms, now = frame.age_ms, time.perf_counter()
+        sent = now - age_ms / 1000
+        took_ms = min(age_ms, (now - began) * 1000)
         envelope.transfer[self.ring.id] = envelope.transfer.get(self.ring.id, 0.0) + took_ms
         return Arrival(
             frame.request,
@@ -288,7 +291,7 @@ class Inbox(_End):
             raise ValueError(
                 f"ring {self.ring.id} delivered {len(places)} tensors of {len(kinds)} kinds: expected {expected}"
             )
-        if not set(places) <= set(range(len(tensors))) or len(set(places)) < expected:
+        if at is not None and (not set(at) <= set(range(len(tensors))) or len(set(at)) < expected):
             raise ValueError(
                 f"ring {self.ring.id} has its values at {places} of {len(tensors)} tensors: expected one for each"
             )

@@ -25,7 +25,7 @@ from .watch import Watch
 __all__ = ["Stage", "Work"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Work:
     """One request in this lane."""
 
@@ -96,13 +96,8 @@ class Stage:
         record = LaneRecord(work.queued_ms, 0.0)
         if work.envelope.failure is None:
             self._resident.wait()
-            with self._one_at_a_time:
-                turn = self._turns.take()
-                try:
-                    with captured(work.capture):
-                        pool = self._execute(work, record, owed)
-                finally:
-                    self._turns.give_back(turn)
+            with self._one_at_a_time, self._turns.taken(), captured(work.capture):
+                pool = self._execute(work, record, owed)
         if owed or self._layout.is_head:
             self._close(work, record)
         for box in owed:
@@ -145,10 +140,11 @@ class Stage:
                 self._close(work, record)
             for box in [box for box in owed if pool.has_all(box.ring.tensors)]:
                 items = [pool.look(source) for source in box.ring.tensors]
-                for source, item in zip(box.ring.tensors, items):
-                    # Once it is sent its memory is the reader's, and others here need it still.
-                    if pool.is_shared(source) and box.has_lent(item):
-                        pool.replace(source, values.duplicate(item))
+                if box.lends:
+                    # Once it is sent its memory is the reader's, and others here may need it still.
+                    for source, item in zip(box.ring.tensors, items):
+                        if pool.is_shared(source) and box.has_lent(item):
+                            pool.replace(source, values.duplicate(item))
                 box.send(work.request, work.deadline_ms, items, work.envelope)
                 owed.remove(box)
                 del items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+
 from ..link import Link
 
 __all__ = ["Turns"]
@@ -27,8 +28,12 @@ class Turns:
             if shared:
                 self._changed.wait_for(lambda: self._unasked == 0)
 
-    def take(self) -> int:
-        """Waits for the turn, if the slice is shared, and tells its number; 0 where none is needed."""
+    def taken(self) -> _Taken:
+        """`with turns.taken():` waits for the turn, if the slice is shared, and gives it back."""
+        return _Taken(self)
+
+    def _take(self) -> int:
+        """The number of the turn, once it is granted; 0 where none is needed."""
         with self._changed:
             if not self._shared:
                 self._unasked += 1
@@ -40,8 +45,7 @@ class Turns:
             self._changed.wait_for(lambda: self._granted >= number)
         return number
 
-    def give_back(self, number: int) -> None:
-        """Ends what :meth:`take` began."""
+    def _give_back(self, number: int) -> None:
         if number:
             self._link.send("turn", want=False, turn=number)
             return
@@ -54,3 +58,18 @@ class Turns:
         with self._changed:
             self._granted = max(self._granted, turn)
             self._changed.notify_all()
+
+
+class _Taken:
+    """A turn; a class, because a generator costs each request more."""
+
+    __slots__ = ("_number", "_turns")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def __enter__(self) -> None:
+        self._number = self._turns._take()
+
+    def __exit__(self, *_: object) -> None:
+        self._turns._give_back(self._number)
