@@ -3,86 +3,19 @@
 
 mod support;
 
-use fake_nvml::{Faults, Happening, Machine};
+use fake_nvml::{Faults, Happening};
 use ffs_invoker::gpu::GpuInventory;
-use ffs_invoker::gpu::nvml::Nvml;
-use ffs_invoker::gpu::simulated::{Scaling, simulate};
 use proto::ffs::migs::{InventorySource, MigsDocument, SliceState};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use support::fake_gpus::{Fake, cut};
 use tokio_util::sync::CancellationToken;
 
 const MIXED: &str = "[4g.40gb+2g.20gb+1g.10gb]@A100-80GB,[full]@L40S:46068";
 /// For what happens within some seconds at most.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A library of its own, with the machine behind it.
-struct Fake {
-    _folder: TempDir,
-    library: PathBuf,
-    machine: Machine,
-}
-
-impl Fake {
-    fn new(topology: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let library = folder.path().join("libnvidia-ml.so.1");
-        let built = std::env::current_exe()
-            .expect("a path")
-            .with_file_name("libfake_nvml.so");
-        std::fs::copy(built, &library).expect("built beside this test");
-        let machine = Machine {
-            migs: cut(topology),
-            faults: Faults::default(),
-        };
-        let fake = Self {
-            _folder: folder,
-            library,
-            machine,
-        };
-        fake.write();
-        fake
-    }
-
-    /// Makes what the machine is now the truth.
-    fn write(&self) {
-        let mut file = self.library.as_os_str().to_owned();
-        file.push(".json");
-        self.machine.write(Path::new(&file)).expect("writable");
-    }
-
-    fn break_down(&mut self, faults: Faults) {
-        self.machine.faults = faults;
-        self.write();
-    }
-
-    fn open(&self) -> Nvml {
-        Nvml::open(Some(&self.library)).expect("it loads")
-    }
-}
-
-/// The topology as a machine that has such GPUs.
-fn cut(topology: &str) -> MigsDocument {
-    let scaling = Scaling {
-        cpus: 1.0,
-        memory: None,
-    };
-    let mut migs = simulate(&topology.parse().expect("legal"), &scaling);
-    migs.source = InventorySource::Nvml;
-    migs.driver = Some("570.86.15".to_owned());
-    for gpu in &mut migs.gpus {
-        gpu.pci = Some(format!("00000000:{:02X}:00.0", 0x3b + gpu.index));
-    }
-    for slice in &mut migs.slices {
-        slice.cpu_quota = None;
-        slice.mem_limit = None;
-    }
-    migs
-}
 
 fn states(migs: &MigsDocument) -> Vec<(&str, SliceState)> {
     let state = |slice| -> (&str, SliceState) {

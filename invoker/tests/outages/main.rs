@@ -2,6 +2,7 @@
 //! Docker. Parts are taken away for a minute under load, and the invoker is killed at random instants.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/docker_engine.rs"]
 mod docker;
 mod killed;
 mod minute;

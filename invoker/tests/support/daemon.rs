@@ -34,7 +34,7 @@ pub(crate) fn python() -> &'static Path {
 }
 
 /// `ffs-runtime`, built with the rest of the workspace.
-fn runtime() -> &'static Path {
+pub(crate) fn runtime() -> &'static Path {
     static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let invoker = Path::new(env!("CARGO_BIN_EXE_ffs-invoker"));

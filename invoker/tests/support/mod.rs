@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod daemon;
+pub(crate) mod fake_gpus;
 pub(crate) mod http;
 pub(crate) mod standalone;
 pub(crate) mod stand_in_invoker;

@@ -1,6 +1,8 @@
 //! A Docker engine of a test's own, so that it can be taken away. It ends with the process that started it,
-//! also if that is killed, and leaves nothing.
+//! also if that is killed, and leaves nothing. It takes requests for NVIDIA's devices, and has none to bring in.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ impl Docker {
             .tempdir()
             .unwrap()
             .keep();
+        nvidia_hook(&folder.join("bin"));
         // A bridge and addresses that no other engine on this machine has.
         let number = std::process::id();
         let bridge = format!("ffs{}", number % 1_000_000);
@@ -58,7 +61,7 @@ impl Docker {
         self.folder.join("data/containers")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command
             .arg("-H")
@@ -85,6 +88,7 @@ impl Docker {
             .args(["--pidfile", &at("pid"), "--bridge", &self.bridge])
             .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false"])
             .env("FOLDER", &self.folder)
+            .env("PATH", format!("{}:{}", at("bin"), std::env::var("PATH").unwrap()))
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
@@ -164,6 +168,14 @@ fn containerd(folder: &Path, bridge: &str, address: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// Stands for the hook of NVIDIA's container toolkit, without which Docker refuses to be asked for GPUs.
+fn nvidia_hook(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    let hook = folder.join("nvidia-container-runtime-hook");
+    std::fs::write(&hook, "#!/bin/sh\nexec cat >/dev/null\n").unwrap();
+    std::fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
 }
 
 fn log(folder: &Path) -> String {

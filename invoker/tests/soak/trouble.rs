@@ -1,0 +1,128 @@
+//! What goes wrong, at random instants: a lane is killed, a slice gets a critical error, the GPU falls off the bus.
+
+use super::world::World;
+use fake_nvml::Happening;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Seconds between two troubles.
+const PAUSES: std::ops::Range<f64> = 1.0..4.0;
+
+/// A lane that was killed while its instance served.
+#[derive(Clone, Debug)]
+pub(crate) struct Kill {
+    pub(crate) tenant: String,
+    pub(crate) instance: String,
+    pub(crate) lane: String,
+    pub(crate) slice: String,
+    pub(crate) at: Instant,
+    /// Most activations in flight in the instance.
+    pub(crate) limit: u64,
+}
+
+/// Makes trouble for so long; in the end the GPU is whole.
+pub(crate) async fn make(world: &Arc<World>, mut random: StdRng, long: Duration) -> Vec<Kill> {
+    let end = Instant::now() + long;
+    let mut kills = Vec::new();
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_secs_f64(random.random_range(PAUSES))).await;
+        match random.random_range(0..10) {
+            0..6 => kills.extend(kill(world, &mut random).await),
+            6..9 => fence(world, &mut random).await,
+            _ => lose(world).await,
+        }
+    }
+    kills
+}
+
+/// Kills a lane of an instance that is ready.
+async fn kill(world: &Arc<World>, random: &mut StdRng) -> Option<Kill> {
+    let status = world.status().await;
+    let ready = |instance: &&Value| ["hot", "shared", "warm"].iter().any(|state| instance["state"] == *state);
+    let instances: Vec<&Value> = status["instances"].as_array()?.iter().filter(ready).collect();
+    let instance = *instances.get(random.random_range(0..instances.len().max(1)))?;
+    let slices = instance["slices"].as_array()?;
+    let place = random.random_range(0..slices.len());
+    // A chain has one lane a stage, in this order.
+    let kill = Kill {
+        tenant: instance["function"].as_str()?.split('/').next()?.to_owned(),
+        instance: instance["instance"].as_str()?.to_owned(),
+        lane: format!("s{place}l0"),
+        slice: slices[place].as_str()?.to_owned(),
+        at: Instant::now(),
+        limit: instance["limit"].as_u64()?,
+    };
+    let (world, of) = (Arc::clone(world), kill.clone());
+    let there = tokio::task::spawn_blocking(move || world.engine.kill(&world.folder, &of.instance, &of.lane));
+    let there = there.await.unwrap();
+    println!("killed: {there} {kill:?} {instance}");
+    there.then_some(kill)
+}
+
+/// A critical error on one slice, which is made anew some time later.
+async fn fence(world: &World, random: &mut StdRng) {
+    let slice = {
+        let mut gpus = world.gpus.lock().unwrap();
+        let slices = &gpus.machine.migs.slices;
+        let slice = slices[random.random_range(0..slices.len())].clone();
+        let happening = Happening {
+            gpu: slice.gpu_uuid.clone(),
+            xid: Some(79),
+            instance: slice.gi.zip(slice.ci),
+        };
+        gpus.machine.faults.events.push(happening);
+        gpus.write();
+        slice
+    };
+    println!("fenced: {} {}", slice.profile, slice.uuid);
+    let state = |status: &Value| {
+        let mut slices = status["migs"]["slices"].as_array().unwrap().iter();
+        let found = slices.find(|other| other["uuid"] == slice.uuid.as_str())?;
+        found["state"].as_str().map(str::to_owned)
+    };
+    world
+        .until("the slice is fenced", |status| state(status).as_deref() == Some("fenced"))
+        .await;
+    tokio::time::sleep(Duration::from_secs_f64(random.random_range(PAUSES))).await;
+    let vanish = |vanished: bool| {
+        let mut gpus = world.gpus.lock().unwrap();
+        gpus.machine.faults.vanished.clear();
+        if vanished {
+            gpus.machine.faults.vanished.insert(slice.uuid.clone());
+        }
+        gpus.write();
+    };
+    vanish(true);
+    world.until("the slice is gone", |status| state(status).is_none()).await;
+    vanish(false);
+    world
+        .until("the slice is back", |status| {
+            state(status).is_some_and(|state| state != "fenced")
+        })
+        .await;
+}
+
+/// The GPU does not answer for a while.
+async fn lose(world: &World) {
+    println!("lost: the GPU");
+    let lose = |lost: bool| {
+        let mut gpus = world.gpus.lock().unwrap();
+        let gpu = gpus.machine.migs.gpus[0].uuid.clone();
+        gpus.machine.faults.lost.clear();
+        if lost {
+            gpus.machine.faults.lost.insert(gpu);
+        }
+        gpus.write();
+    };
+    let fenced = |status: &Value| {
+        let slices = status["migs"]["slices"].as_array().unwrap();
+        slices.iter().filter(|slice| slice["state"] == "fenced").count()
+    };
+    lose(true);
+    world.until("all is fenced", |status| fenced(status) == 3).await;
+    lose(false);
+    world.until("nothing is fenced", |status| fenced(status) == 0).await;
+}
