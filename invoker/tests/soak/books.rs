@@ -28,7 +28,10 @@ pub(crate) async fn outcomes(world: &World, sent: Vec<Sent>) -> Vec<Outcome> {
         let finished = tokio::time::timeout(left, one.running.finished()).await;
         let Ok(finished) = finished else {
             let status = world.status().await;
-            panic!("{} of {} has no completion: {status:#}", one.running.id, one.tenant.name);
+            panic!(
+                "{} of {} has no completion: {status:#}",
+                one.running.id, one.tenant.name
+            );
         };
         let finished = finished.unwrap();
         let (id, name) = (one.running.id, one.tenant.name);
@@ -87,7 +90,11 @@ fn succeeded(outcome: &Outcome) {
     let record = &outcome.record;
     let expected = outcome.x as f64 * outcome.tenant.factor;
     for end in ["least", "most"] {
-        assert_eq!(record["response"]["result"][end].as_f64(), Some(expected), "{record}");
+        assert_eq!(
+            record["response"]["result"][end].as_f64(),
+            Some(expected),
+            "{record}"
+        );
     }
     let logs = record["logs"].as_array().unwrap();
     let line = format!("stdout: asked for {}", outcome.x);
@@ -109,7 +116,8 @@ fn to_blame(outcome: &Outcome, kills: &[Kill]) -> usize {
     let near: Vec<(usize, &Kill)> = kills.iter().enumerate().collect();
     let near: Vec<&(usize, &Kill)> = near.iter().filter(during).collect();
     let named = near.iter().find(|(_, kill)| {
-        sentence.contains(&format!("lane {} ", kill.lane)) && sentence.contains(&kill.slice)
+        let slice = kill.slice.as_deref().unwrap_or("MIG-");
+        sentence.contains(&format!("lane {} ", kill.lane)) && sentence.contains(slice)
     });
     let Some((number, _)) = named else {
         panic!("no lane of {near:#?} is named: {record}");

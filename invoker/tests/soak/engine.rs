@@ -3,6 +3,7 @@
 use super::docker_engine::Docker;
 use super::support::daemon::{python, runtime};
 use stand_in_controller::invoker::InvokerSettings;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -46,27 +47,31 @@ impl Engine {
         }
     }
 
-    /// SIGKILL for a lane; whether it was there.
-    pub(crate) fn kill(&self, folder: &Path, instance: &str, lane: &str) -> bool {
+    /// SIGKILL for a lane, by Docker or for one of its processes as `which` says; whether it was there.
+    pub(crate) fn kill(&self, folder: &Path, instance: &str, lane: &str, which: u8) -> bool {
         match self {
-            Self::Process => {
-                let lanes = processes(folder, instance, lane);
-                // The last one is the interpreter, and the first one the container's own.
-                let Some(last) = lanes.last() else { return false };
-                let killed = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(*last),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
-                killed.is_ok()
-            }
-            Self::Docker(docker) => {
+            Self::Docker(docker) if which.is_multiple_of(2) => {
                 let of = format!("name=_{instance}_{lane}$");
                 let docker = docker.lock().unwrap();
-                let found = docker.command(&["ps", "--quiet", "--filter", &of]).output().unwrap();
+                let found = docker
+                    .command(&["ps", "--quiet", "--filter", &of])
+                    .output()
+                    .unwrap();
                 let found = String::from_utf8(found.stdout).unwrap();
-                let Some(id) = found.lines().next() else { return false };
+                let Some(id) = found.lines().next() else {
+                    return false;
+                };
                 let killed = docker.command(&["kill", id]).output().unwrap();
                 killed.status.success()
+            }
+            Self::Process | Self::Docker(_) => {
+                // The launcher or container's own process, the proxy, the interpreter.
+                let lanes = processes(folder, instance, lane);
+                let Some(count) = NonZero::new(lanes.len()) else {
+                    return false;
+                };
+                let pid = nix::unistd::Pid::from_raw(lanes[usize::from(which / 2) % count]);
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok()
             }
         }
     }
@@ -84,7 +89,10 @@ impl Engine {
             }
             Self::Docker(docker) => {
                 let docker = docker.lock().unwrap();
-                for arguments in [["ps", "--all", "--quiet"].as_slice(), &["volume", "ls", "--quiet"]] {
+                for arguments in [
+                    ["ps", "--all", "--quiet"].as_slice(),
+                    &["volume", "ls", "--quiet"],
+                ] {
                     let listed = docker.command(arguments).output().unwrap();
                     let listed = String::from_utf8(listed.stdout).unwrap();
                     found.extend(listed.lines().map(|line| format!("{}: {line}", arguments[0])));

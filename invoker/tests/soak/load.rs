@@ -34,8 +34,8 @@ pub(crate) struct Sent {
     pub(crate) running: Running,
 }
 
-/// Writes their actions. The first one's function needs the largest slice, or two of the others; the second one's
-/// needs two thirds of that, and may be run again.
+/// Writes their actions. The first one's function always runs on several slices, the second one's may fit the
+/// largest; for both at once there is no room. The second one's activations may be run again.
 pub(crate) async fn tenants(world: &World) -> Vec<Arc<Tenant>> {
     let chain = |parts: u32| format!("PARTS = {parts}\n{}", include_str!("chain.py"));
     let mut tenants = Vec::new();

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// As the paper cuts it, with 512, 256 and 128 MiB.
-const TOPOLOGY: &str = "[4g.40gb+2g.20gb+1g.10gb]@A100-80GB";
-const GPU_MEMORY: Bytes = Bytes::mib(1024);
+/// One of the paper's cuts. The large slice has 384 MiB and holds two components, the others 192 and one.
+const TOPOLOGY: &str = "[3g.40gb+2g.20gb+2g.20gb]@A100-80GB";
+const GPU_MEMORY: Bytes = Bytes::mib(768);
 pub(crate) const USER_MEMORY_MB: i64 = 6144;
 
 pub(crate) struct World {
@@ -61,16 +61,10 @@ impl World {
                 "CONFIG_whisk_containerPool_userMemory",
                 &format!("{USER_MEMORY_MB} m"),
             )
-            .with(
-                "CONFIG_whisk_containerProxy_timeouts_idleContainer",
-                "5 seconds",
-            )
+            .with("CONFIG_whisk_containerProxy_timeouts_idleContainer", "5 seconds")
             .with("CONFIG_ffs_keepAlive", "5 seconds")
             .with("CONFIG_ffs_inventory", "nvml")
-            .with(
-                "CONFIG_ffs_nvmlLibrary",
-                &gpus.library.display().to_string(),
-            );
+            .with("CONFIG_ffs_nvmlLibrary", &gpus.library.display().to_string());
         let invoker = Invoker::start(engine.settings(settings)).unwrap();
         if let Err(error) = controller.until_healthy(0, PATIENCE).await {
             panic!("{error}\n{}", invoker.log());

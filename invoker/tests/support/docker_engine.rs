@@ -88,7 +88,10 @@ impl Docker {
             .args(["--pidfile", &at("pid"), "--bridge", &self.bridge])
             .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false"])
             .env("FOLDER", &self.folder)
-            .env("PATH", format!("{}:{}", at("bin"), std::env::var("PATH").unwrap()))
+            .env(
+                "PATH",
+                format!("{}:{}", at("bin"), std::env::var("PATH").unwrap()),
+            )
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
