@@ -54,6 +54,8 @@ def misbehave(what):
         time.sleep(600)
     elif what == "wait":
         time.sleep(8)
+    elif what == "pause":
+        time.sleep(3)
     elif what == "ring":
         for name in os.listdir("/dev/shm"):
             with open(f"/dev/shm/{name}", "r+b") as ring:

@@ -76,6 +76,16 @@ impl Engine {
         }
     }
 
+    /// Its Docker dies and comes back.
+    pub(crate) fn restart(&self) {
+        let Self::Docker(docker) = self else {
+            panic!("there is no Docker")
+        };
+        let mut docker = docker.lock().unwrap();
+        docker.kill();
+        docker.go_on();
+    }
+
     /// Whatever there is of containers, shared memory and config layers; `folder` is the invoker's.
     pub(crate) fn remains(&self, folder: &Path) -> Vec<String> {
         let run = folder.join("run/invoker0");

@@ -38,12 +38,33 @@ pub(crate) struct Sent {
 /// largest; for both at once there is no room. The second one's activations may be run again.
 pub(crate) async fn tenants(world: &World) -> Vec<Arc<Tenant>> {
     let chain = |parts: u32| format!("PARTS = {parts}\n{}", include_str!("chain.py"));
-    let mut tenants = Vec::new();
-    for (name, code, ffs, factor) in [
-        ("alice", chain(3), Some(json!({})), 24.0),
-        ("bruno", chain(2), Some(json!({ "retry": true })), 6.0),
-        ("carla", include_str!("plain.py").to_owned(), None, 1.0),
-    ] {
+    let plain = include_str!("plain.py");
+    let minute = Duration::from_secs(60);
+    vec![
+        Tenant::new(world, "alice", &chain(3), Some(json!({})), 24.0, minute).await,
+        Tenant::new(
+            world,
+            "bruno",
+            &chain(2),
+            Some(json!({ "retry": true })),
+            6.0,
+            minute,
+        )
+        .await,
+        Tenant::new(world, "carla", plain, None, 1.0, minute).await,
+    ]
+}
+
+impl Tenant {
+    /// Writes its action; `ffs` is the annotation.
+    pub(crate) async fn new(
+        world: &World,
+        name: &'static str,
+        code: &str,
+        ffs: Option<Value>,
+        factor: f64,
+        limit: Duration,
+    ) -> Arc<Self> {
         let memory_mb = if ffs.is_some() { 512 } else { 128 };
         let annotations: Vec<Value> = ffs
             .iter()
@@ -53,19 +74,18 @@ pub(crate) async fn tenants(world: &World) -> Vec<Arc<Tenant>> {
             "_id": format!("{name}/work"), "name": "work", "namespace": name, "entityType": "action",
             "annotations": annotations, "parameters": [], "publish": false, "version": "0.0.1",
             "exec": { "kind": "python:3", "code": code, "binary": false },
-            "limits": { "concurrency": 1, "logs": 10, "memory": memory_mb, "timeout": 60_000 },
+            "limits": { "concurrency": 1, "logs": 10, "memory": memory_mb, "timeout": limit.as_millis() as u64 },
         });
         let database = &world.database;
-        tenants.push(Arc::new(Tenant {
+        Arc::new(Self {
             name,
             factor,
             retries: ffs.as_ref().is_some_and(|ffs| ffs["retry"] == true),
             has_lanes: ffs.is_some(),
             memory_mb,
             revision: database.put(&database.entities, document).await.unwrap(),
-        }));
+        })
     }
-    tenants
 }
 
 /// The first activation, which waits until the function is built and measured.
@@ -111,20 +131,23 @@ pub(crate) async fn during<T>(
 
 /// Every third one's caller does not wait.
 async fn send(world: &World, tenant: &Arc<Tenant>, x: usize) -> Sent {
-    let mut call = Call::new(message(tenant, x));
-    call.memory_mb = tenant.memory_mb;
-    // Building and measuring are no part of the time limit, but the controller's patience has to cover them.
-    call.timeout = PATIENCE;
-    let at = Instant::now();
     Sent {
         tenant: Arc::clone(tenant),
         x,
-        at,
-        running: world.controller.schedule(call).await.unwrap(),
+        at: Instant::now(),
+        running: invoke(world, tenant, !x.is_multiple_of(3), json!({ "x": x })).await,
     }
 }
 
-fn message(tenant: &Tenant, x: usize) -> ActivationMessage {
+pub(crate) async fn invoke(world: &World, tenant: &Tenant, blocking: bool, arguments: Value) -> Running {
+    let mut call = Call::new(message(tenant, blocking, arguments));
+    call.memory_mb = tenant.memory_mb;
+    // Building and measuring are no part of the time limit, but the controller's patience has to cover them.
+    call.timeout = PATIENCE;
+    world.controller.schedule(call).await.unwrap()
+}
+
+fn message(tenant: &Tenant, blocking: bool, arguments: Value) -> ActivationMessage {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
@@ -132,7 +155,7 @@ fn message(tenant: &Tenant, x: usize) -> ActivationMessage {
     let uuid = uuid::Uuid::new_v4().to_string();
     serde_json::from_value(json!({
         "action": { "name": "work", "path": tenant.name, "version": "0.0.1" },
-        "activationId": id, "blocking": !x.is_multiple_of(3), "content": { "x": x }, "initArgs": [], "lockedArgs": {},
+        "activationId": id, "blocking": blocking, "content": arguments, "initArgs": [], "lockedArgs": {},
         "revision": tenant.revision, "rootControllerIndex": { "asString": "0", "instanceType": "controller" },
         "transid": [id, u64::try_from(now.as_millis()).unwrap()],
         "user": {

@@ -12,6 +12,7 @@ mod books;
 mod docker_engine;
 mod engine;
 mod load;
+mod one_by_one;
 #[path = "../support/mod.rs"]
 mod support;
 mod trouble;
@@ -27,7 +28,7 @@ use world::World;
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Both would need the whole machine.
+/// Each needs the whole machine.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]

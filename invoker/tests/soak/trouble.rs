@@ -2,6 +2,7 @@
 
 use super::world::World;
 use fake_nvml::Happening;
+use proto::ffs::migs::Slice;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -75,34 +76,14 @@ async fn kill(world: &Arc<World>, random: &mut StdRng) -> Option<Kill> {
 /// A critical error on one slice, which is made anew some time later; for the one that a function cannot do
 /// without, the GPU is reset.
 async fn fence(world: &World, random: &mut StdRng) {
-    let slice = {
-        let mut gpus = world.gpus.lock().unwrap();
-        let slices = &gpus.machine.migs.slices;
-        let slice = slices[random.random_range(0..slices.len())].clone();
-        let happening = Happening {
-            gpu: slice.gpu_uuid.clone(),
-            xid: Some(79),
-            instance: slice.gi.zip(slice.ci),
-        };
-        gpus.machine.faults.events.push(happening);
-        gpus.write();
-        slice
-    };
-    println!("fenced: {} {}", slice.profile, slice.uuid);
-    let state = |status: &Value| {
-        let mut slices = status["migs"]["slices"].as_array().unwrap().iter();
-        let found = slices.find(|other| other["uuid"] == slice.uuid.as_str())?;
-        found["state"].as_str().map(str::to_owned)
-    };
-    world
-        .until("the slice is fenced", |status| {
-            state(status).as_deref() == Some("fenced")
-        })
-        .await;
+    let slices = world.gpus.lock().unwrap().machine.migs.slices.clone();
+    let slice = &slices[random.random_range(0..slices.len())];
+    fail(world, slice).await;
     tokio::time::sleep(Duration::from_secs_f64(random.random_range(PAUSES))).await;
     if slice.profile.as_str() == "3g.40gb" {
         return lose(world).await;
     }
+    let state = |status: &Value| state(status, slice);
     let vanish = |vanished: bool| {
         let mut gpus = world.gpus.lock().unwrap();
         gpus.machine.faults.vanished.clear();
@@ -123,8 +104,33 @@ async fn fence(world: &World, random: &mut StdRng) {
         .await;
 }
 
-/// The GPU does not answer for a while.
-async fn lose(world: &World) {
+/// A critical error on a slice; until it is fenced.
+pub(crate) async fn fail(world: &World, slice: &Slice) {
+    println!("fenced: {} {}", slice.profile, slice.uuid);
+    {
+        let mut gpus = world.gpus.lock().unwrap();
+        gpus.machine.faults.events.push(Happening {
+            gpu: slice.gpu_uuid.clone(),
+            xid: Some(79),
+            instance: slice.gi.zip(slice.ci),
+        });
+        gpus.write();
+    }
+    world
+        .until("the slice is fenced", |status| {
+            state(status, slice).as_deref() == Some("fenced")
+        })
+        .await;
+}
+
+fn state(status: &Value, slice: &Slice) -> Option<String> {
+    let mut slices = status["migs"]["slices"].as_array()?.iter();
+    let found = slices.find(|other| other["uuid"] == slice.uuid.as_str())?;
+    found["state"].as_str().map(str::to_owned)
+}
+
+/// The GPU does not answer for a while; then its slices are in order.
+pub(crate) async fn lose(world: &World) {
     println!("lost: the GPU");
     let lose = |lost: bool| {
         let mut gpus = world.gpus.lock().unwrap();

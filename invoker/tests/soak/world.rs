@@ -94,6 +94,10 @@ impl World {
         http::send(([127, 0, 0, 1], port).into(), request).await.ok()
     }
 
+    pub(crate) fn log(&self) -> String {
+        self.invoker.lock().unwrap().log()
+    }
+
     /// Until the invoker says so.
     pub(crate) async fn until(&self, what: &str, mut so: impl FnMut(&Value) -> bool) {
         let begun = Instant::now();

@@ -31,9 +31,12 @@ impl Docker {
         // A bridge and addresses that no other engine on this machine has.
         let number = std::process::id();
         let bridge = format!("ffs{}", number % 1_000_000);
-        let address = format!("10.{}.{}.1/24", 128 + (number >> 8) % 64, number % 256);
+        let (net, subnet) = (128 + (number >> 8) % 64, number % 256);
+        let address = format!("10.{net}.{subnet}.1/24");
+        // One of its own: without, it has that of some container, and another one when that container goes.
+        let ethernet = format!("02:42:0a:{net:02x}:{subnet:02x}:01");
         let mut docker = Self {
-            keeper: containerd(&folder, &bridge, &address),
+            keeper: containerd(&folder, &bridge, &address, &ethernet),
             folder,
             bridge,
             dockerd: None,
@@ -138,11 +141,11 @@ impl Drop for Docker {
 
 /// Starts containerd and makes the bridge, under a shell that clears all of it away when our end of its
 /// standard input is closed: dockerd first, then containers that it left, containerd, mounts, files.
-fn containerd(folder: &Path, bridge: &str, address: &str) -> Child {
+fn containerd(folder: &Path, bridge: &str, address: &str, ethernet: &str) -> Child {
     let script = r#"
         cd "$FOLDER"
         printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n' >config.toml
-        ip link add "$BRIDGE" type bridge && ip address add "$ADDRESS" dev "$BRIDGE" && ip link set "$BRIDGE" up
+        ip link add "$BRIDGE" address "$ETHERNET" type bridge && ip address add "$ADDRESS" dev "$BRIDGE" && ip link set "$BRIDGE" up
         containerd --config config.toml --address "$FOLDER/containerd" --root "$FOLDER/root" \
             --state "$FOLDER/state" </dev/null >>containerd.log 2>&1 &
         containerd=$!
@@ -166,6 +169,7 @@ fn containerd(folder: &Path, bridge: &str, address: &str) -> Child {
         .env("FOLDER", folder)
         .env("BRIDGE", bridge)
         .env("ADDRESS", address)
+        .env("ETHERNET", ethernet)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
