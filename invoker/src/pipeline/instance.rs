@@ -29,12 +29,21 @@ pub struct Instance {
     pub(super) plan: String,
     pub(super) slo: Option<Millis>,
     pub(super) lanes: BTreeMap<LaneId, Lane>,
-    pub(super) death: watch::Receiver<Option<Fault>>,
+    pub(super) death: watch::Receiver<Death>,
     pub(super) speaker: Speaker,
     pub(super) changes: Changes,
     pub(super) report: Reporter,
     /// What stopping takes; none once it is stopped.
     pub(super) remains: Mutex<Option<Remains>>,
+}
+
+/// What is known of an instance's end.
+#[derive(Clone, Debug)]
+pub(super) enum Death {
+    Unknown,
+    /// A lane has gone; how its container ended is not known yet.
+    Begun,
+    Known(Fault),
 }
 
 /// What an instance consists of besides its containers.
@@ -159,11 +168,16 @@ impl Instance {
         &self.lanes
     }
 
-    /// Which lane died and why, if that becomes known within `wait`.
+    /// Which lane died and why, if a lane is seen to go within `wait`.
     pub async fn death(&self, wait: Duration) -> Option<Fault> {
         let mut death = self.death.clone();
-        let known = tokio::time::timeout(wait, death.wait_for(Option::is_some)).await;
-        known.ok()?.ok()?.clone()
+        let begun = death.wait_for(|death| !matches!(death, Death::Unknown));
+        tokio::time::timeout(wait, begun).await.ok()?.ok()?;
+        let known = death.wait_for(|death| matches!(death, Death::Known(_)));
+        match &*known.await.ok()? {
+            Death::Known(fault) => Some(fault.clone()),
+            Death::Unknown | Death::Begun => None,
+        }
     }
 
     /// A sentence about a lane that says where it is.

@@ -3,7 +3,7 @@
 
 use super::config_layer::Documents;
 use super::control::{Control, Heard, LaneEvent};
-use super::instance::{Changes, Instance, Lane, Remains, Report, Reporter, lane_sentence};
+use super::instance::{Changes, Death, Instance, Lane, Remains, Report, Reporter, lane_sentence};
 use super::{Example, Pipelines, access, find};
 use crate::completion::response::{self, Verdict};
 use crate::completion::texts;
@@ -33,6 +33,9 @@ const MEMORY_SLACK: Bytes = Bytes::mib(1);
 const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 /// How long lanes that were told to stop may take before they are killed.
 const STOP_GRACE: Duration = Duration::from_millis(500);
+/// Longest wait for how the container ended of a lane that has closed its connection: it exits within a second, and
+/// a busy Docker tells so late.
+const END_NEWS: Duration = Duration::from_secs(5);
 
 /// What a platform's error means for the activation.
 pub(super) fn as_fault(error: &container::Error) -> Fault {
@@ -186,7 +189,7 @@ impl Pipelines {
             .load(&control, heard, &containers, assignment, &init, example)
             .await?;
 
-        let (dead, death) = watch::channel(None);
+        let (dead, death) = watch::channel(Death::Unknown);
         let instance = Arc::new(Instance {
             id: start.instance.clone(),
             plan: plan_key(assignment),
@@ -390,7 +393,7 @@ async fn watch_lanes(
     instance: &Instance,
     engine: &dyn container::ContainerEngine,
     mut heard: mpsc::Receiver<LaneEvent>,
-    dead: watch::Sender<Option<Fault>>,
+    dead: watch::Sender<Death>,
 ) {
     let ends = instance
         .lanes
@@ -417,8 +420,9 @@ async fn watch_lanes(
                     }
                     Heard::Hello | Heard::Loaded { .. } => continue,
                 };
+                dead.send_replace(Death::Begun);
                 // How the container ended may say more: that it was killed, or exceeded its memory.
-                let end = tokio::time::timeout(STOP_GRACE, engine.ended(&instance.lanes[&lane].container.id)).await;
+                let end = tokio::time::timeout(END_NEWS, engine.ended(&instance.lanes[&lane].container.id)).await;
                 break match end {
                     Ok(exit) if exit.out_of_memory || !has_said_why => (lane, exit.to_string()),
                     _ => (lane, why),
@@ -431,7 +435,7 @@ async fn watch_lanes(
     }
     let sentence = instance.in_lane(lane, &why);
     warn!(instance = %instance.id, %sentence, "a lane died");
-    dead.send_replace(Some(Fault::developer(sentence.clone())));
+    dead.send_replace(Death::Known(Fault::developer(sentence.clone())));
     instance.report.tell(Report::Died {
         lane,
         because: sentence,
