@@ -29,6 +29,8 @@ const OUT_OF_MEMORY_NEWS: Duration = Duration::from_secs(2);
 const RESULT_SHOWN: usize = 1024;
 /// Longest wait for the news that a lane died, after its pipeline broke.
 const DEATH_NEWS: Duration = Duration::from_secs(1);
+/// Longest wait for a lane to say that it ran on after a deadline, which it does a second later.
+const HANG_NEWS: Duration = Duration::from_secs(2);
 
 /// Runs activations in containers.
 #[derive(Debug)]
@@ -189,7 +191,12 @@ impl Runner {
             };
             account::of(&mut activation, instance, timing, &job, exchange.began);
             job.owed.answer(&activation, job.executable.limits.logs > 0).await;
-            Ran::answered(self.finish(*job, activation, &head.id).await)
+            let outcome = self.finish(*job, activation, &head.id).await;
+            if timed_out {
+                // Stopped at once, the lane that hangs could not say so.
+                instance.death(HANG_NEWS).await;
+            }
+            Ran::answered(outcome)
         };
         Transaction::scope(&message.transid, work.instrument(span)).await
     }
