@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from FluidFaaS import _native
 from FluidFaaS.dag import Port
 from FluidFaaS.lane.envelope import Envelope
