@@ -60,7 +60,7 @@ struct Arguments {
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
     /// Seconds before each measurement of throughput, in which instances are started
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = 30.0)]
     warmup: f64,
     /// Activations in flight when throughput is measured
     #[arg(long, default_value_t = 6)]
@@ -397,7 +397,7 @@ impl Daemon {
         }
     }
 
-    /// The instances, each as its lanes on kinds of slices.
+    /// The partitions that instances run.
     async fn plans(&self) -> Result<BTreeSet<String>, Cause> {
         let status = self.status().await?;
         let plan = |instance: &Value| instance["plan"].as_str().unwrap_or("?").to_owned();
