@@ -24,7 +24,8 @@ TYPE_CHECKING = False  # as type checkers know it; the module `typing` would cos
 if TYPE_CHECKING:
     from typing import Any
 
-    from .entries import Entry, entry, function
+    from .decorators import component, function
+    from .entries import Entry, entry
     from .errors import DefinitionError, FluidFaaSError, InputError, PipelineError, ValueTypeError
     from .ffaas import BUILDDAG, RUN, Context, FFaaS
     from .module import Module
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 # Loaded when first asked for: a plain action pays neither for NumPy nor for the rest.
 _HOMES = {
-    "Entry": "entries", "entry": "entries", "function": "entries",
+    "Entry": "entries", "entry": "entries",
+    "component": "decorators", "function": "decorators",
     "BUILDDAG": "ffaas", "RUN": "ffaas", "Context": "ffaas", "FFaaS": "ffaas",
     "Module": "module", "empty": "room", "dim": "tensors", "tensor": "tensors", "onnx_session": "onnx",
     "DefinitionError": "errors", "FluidFaaSError": "errors", "InputError": "errors",
@@ -43,7 +45,7 @@ _HOMES = {
 
 __all__ = [
     "BUILDDAG", "RUN", "Context", "DefinitionError", "Entry", "FFaaS", "FluidFaaSError", "InputError",
-    "Module", "PipelineError", "ValueTypeError", "dim", "empty", "entry", "function", "onnx_session", "tensor",
+    "Module", "PipelineError", "ValueTypeError", "component", "dim", "empty", "entry", "function", "onnx_session", "tensor",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

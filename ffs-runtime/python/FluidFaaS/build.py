@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .component import load
+from .components import load
 from .dag import Dag, Node
 from .ffaas import FFaaS, arguments
 from .isolated import in_fork

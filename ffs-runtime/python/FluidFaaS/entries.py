@@ -14,7 +14,7 @@ from typing import Any
 from .errors import DefinitionError
 from .ffaas import Context, FFaaS, Mode, capture
 
-__all__ = ["Entry", "entry", "function", "recognise", "RECIPE"]
+__all__ = ["Entry", "entry", "recognise", "RECIPE"]
 
 #: What an author adds to a module that is not an FFS action.
 RECIPE = "import FluidFaaS as FFS\nmain = FFS.entry(MyFunction)"
@@ -82,10 +82,6 @@ def entry(function_class: type[FFaaS]) -> Entry:
     if not (inspect.isclass(function_class) and issubclass(function_class, FFaaS)):
         raise DefinitionError(f"FFS.entry({function_class!r}): expected a class that derives from FFS.FFaaS")
     return Entry(function_class)
-
-
-#: The same as a decorator: `@fluidfaas.function` above a class.
-function = entry
 
 
 def recognise(module: ModuleType, main: str) -> Entry | None:

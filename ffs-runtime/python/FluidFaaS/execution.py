@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import values
-from .component import Component
+from .components import Component
 from .dag import Dag, Node, Port, Source
 
 __all__ = ["Pool", "Sequence"]
@@ -40,7 +40,7 @@ class Sequence:
     ) -> Pool:
         """Runs all components; `begins` is called before and `produced` after each. What is kept is left in the pool.
 
-        Raises :class:`FluidFaaS.component.ComponentFailure` from the first component that fails.
+        Raises :class:`FluidFaaS.components.ComponentFailure` from the first component that fails.
         """
         pool = Pool(self._uses, inputs)
         for node in self.nodes:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .author import format_error, location_of_error
-from .component import ComponentFailure
+from .components import ComponentFailure
 from .errors import DefinitionError, FluidFaaSError
 
 __all__ = ["in_fork"]

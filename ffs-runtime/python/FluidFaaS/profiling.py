@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import memory, values
-from .component import Component, load
+from .components import Component, load
 from .dag import Node, Port
 from .ffaas import FFaaS, arguments
 from .isolated import in_fork

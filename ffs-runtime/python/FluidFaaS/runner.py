@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .component import Component, ComponentFailure, load
+from .components import Component, ComponentFailure, load
 from .dag import Dag, Input, Node
 from .errors import InputError
 from .execution import Sequence

@@ -12,11 +12,12 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from . import values
 from .author import location_of_caller
-from .component import check_outputs
+from .components import check_outputs
 from .dag import Dag, Input, Node, Port, Source
 from .errors import DefinitionError, InputError
 from .tensors import TensorType
@@ -24,7 +25,7 @@ from .tensors import TensorType
 if TYPE_CHECKING:
     from .ffaas import FFaaS
 
-__all__ = ["Evaluator", "Symbol", "Trace", "trace"]
+__all__ = ["Evaluator", "Symbol", "Trace", "trace", "tracing"]
 
 
 class Evaluator(Protocol):
@@ -111,7 +112,11 @@ class Trace:
 
     def _run(self, node: Node) -> None:
         inputs = [values.duplicate(self.value(source)) for source in node.sources]
-        returned = self._evaluate(node, self._factories[node.id], inputs)
+        token = tracing.set(None)  # what runs is itself, whatever it calls
+        try:
+            returned = self._evaluate(node, self._factories[node.id], inputs)
+        finally:
+            tracing.reset(token)
         if node.outputs:
             check_outputs(node, returned, strict=True)
         else:
@@ -142,10 +147,15 @@ class Trace:
         return id
 
 
+#: The DAG that is being defined; None outside of a definition and while a component runs for it.
+tracing: ContextVar[Trace | None] = ContextVar("tracing", default=None)
+
+
 def trace(function: FFaaS, inputs: Mapping[str, Any], evaluate: Evaluator) -> tuple[Dag, Trace]:
     """Runs `defDAG` of `function` on the example `inputs` (normalised)."""
     build = Trace(inputs, function.inputs, evaluate)
     function._trace = build
+    token = tracing.set(build)
     names = input_names(function)
     missing = [name for name in names if name not in inputs]
     if missing:
@@ -153,6 +163,7 @@ def trace(function: FFaaS, inputs: Mapping[str, Any], evaluate: Evaluator) -> tu
     try:
         returned = function.defDAG(*(Symbol(build, Input(name)) for name in names))
     finally:
+        tracing.reset(token)
         function._trace = None
     build.inputs = {name: build.inputs[name] for name in names}
     dag = Dag(nodes=build.nodes, inputs=build.inputs, outputs=_outputs(build, returned))

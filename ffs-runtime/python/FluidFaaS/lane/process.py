@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import _native, action, author, component, memory, output, runner
+from .. import _native, action, author, components, memory, output, runner
 from ..answer import body_text, error_body, error_text
 from ..errors import FluidFaaSError, PipelineError
 from ..ffaas import Context
@@ -112,7 +112,7 @@ class LaneProcess:
             self._ends.append(box)
             boxes.append(box)
         began = time.perf_counter()
-        components = component.load_all(layout.dag, layout.components)
+        loaded = components.load_all(layout.dag, layout.components)
         memory.trim()
         load_ms = (time.perf_counter() - began) * 1000
         resident = memory.resident()
@@ -124,7 +124,7 @@ class LaneProcess:
         self._turns = Turns(self._link, layout.shared)
         early = [box for box in boxes if layout.is_head and box.ring.inputs_only]
         late = [box for box in boxes if box not in early]
-        self._stage = Stage(layout, components, late, Watch(self._overrun), self._turns)
+        self._stage = Stage(layout, loaded, late, Watch(self._overrun), self._turns)
         if layout.is_head:
             self._head = Head(layout, early, inboxes, self._stage, self._break)
             runner.use(self._head)

@@ -12,7 +12,7 @@ from typing import Any
 from .. import _native, room, values
 from ..answer import error_text
 from ..author import format_error
-from ..component import Component, ComponentFailure
+from ..components import Component, ComponentFailure
 from ..dag import Node, Source
 from ..execution import Pool, Sequence
 from ..output import Capture, captured

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from .. import child
-from ..component import Component
+from ..components import Component
 
 
 class Trace:

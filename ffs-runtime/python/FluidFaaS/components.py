@@ -108,6 +108,7 @@ def resolve(node: Node) -> Callable[..., Any]:
         raise DefinitionError(
             f"component {node.id}: {node.module} cannot be found ({error})", location_of_error(error)
         ) from error
+    found = getattr(found, "__component__", found)  # what `component` decorates
     if not callable(found):
         raise DefinitionError(f"component {node.id}: {node.module} is {found!r}, not a class or function")
     return found  # type: ignore[no-any-return]
