@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -31,6 +32,8 @@ const LEAST_START_LIMIT: Duration = Duration::from_secs(60);
 const MEMORY_SLACK: Bytes = Bytes::mib(1);
 /// How long lanes may take to move their weights, or to begin to take turns.
 const CHANGE_LIMIT: Duration = Duration::from_secs(60);
+/// How long the rest of a start that is broken off may take before it is left to itself.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long lanes that were told to stop may take before they are killed.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 /// Longest wait for how the container ended of a lane that has closed its connection: it exits within a second, and
@@ -68,6 +71,24 @@ pub fn provisioning_fault(error: &container::Error) -> Fault {
 struct Scaffold {
     shared_memory: Option<SharedMemory>,
     containers: Vec<Container>,
+    /// Under way.
+    starts: JoinSet<(LaneId, Result<Container, container::Error>)>,
+}
+
+impl Scaffold {
+    /// The next container whose start has ended; none if none is under way.
+    async fn next(&mut self) -> Option<(LaneId, Result<Container, container::Error>)> {
+        let (lane, outcome) = self.starts.join_next().await?.expect("a start does not panic");
+        self.containers.extend(outcome.as_ref().ok().cloned());
+        Some((lane, outcome))
+    }
+
+    /// Waits for the starts that are under way: shared memory cannot go before their containers.
+    async fn settle(&mut self) {
+        let settled = async { while self.next().await.is_some() {} };
+        let _ = tokio::time::timeout(SETTLE_LIMIT, settled).await;
+        self.starts.shutdown().await;
+    }
 }
 
 impl Pipelines {
@@ -94,6 +115,7 @@ impl Pipelines {
         };
         if let Err(fault) = &outcome {
             warn!(instance = %start.instance, %fault, "start failed");
+            scaffold.settle().await;
             self.clear(scaffold.containers.iter(), scaffold.shared_memory.as_ref())
                 .await;
         }
@@ -139,7 +161,8 @@ impl Pipelines {
         )
         .map_err(|error| Fault::whisk(chain(&error)))?;
 
-        let starts = lanes.iter().map(|lane| async {
+        let mut specs = BTreeMap::new();
+        for lane in &lanes {
             let slice = find(&start.migs, &lane.mig.uuid)
                 .ok_or_else(|| Fault::whisk(format!("slice {} is not there any more", lane.mig.uuid)))?;
             let spec = LaneSpec {
@@ -149,37 +172,34 @@ impl Pipelines {
                 network: lane.id == LaneId::HEAD,
                 slice: Some(access(slice)),
             };
-            let mut spec = self.spec(
-                example,
-                &format!("{}_{}", start.instance, lane.id),
-                start.memory,
-                spec,
-            );
+            let name = format!("{}_{}", start.instance, lane.id);
+            let mut spec = self.spec(example, &name, start.memory, spec);
             spec.concurrency = in_flight_limit(assignment.stages.len());
             spec.env.extend(lane.env.clone());
             spec.env.insert("FFS_LANE".to_owned(), lane.id.to_string());
             spec.env
                 .insert("FFS_TOKEN".to_owned(), control.token(lane.id).unwrap_or_default());
-            let container = self.engine.start(&spec).await.map_err(|error| {
-                let fault = as_fault(&error);
-                Fault::new(fault.blame, sentence(lane, &fault.to_string()))
-            })?;
-            let limits = spec
-                .lane
-                .and_then(|lane| lane.slice)
-                .and_then(|slice| slice.simulated);
-            Ok::<_, Fault>((lane.id, container, limits))
-        });
-        let started = join_all(starts).await;
+            let limits = spec.lane.as_ref().and_then(|lane| lane.slice.as_ref()?.simulated);
+            specs.insert(lane.id, (*lane, spec, limits));
+        }
+        for (lane, (_, spec, _)) in &specs {
+            let (lane, spec, engine) = (*lane, spec.clone(), Arc::clone(&self.engine));
+            scaffold
+                .starts
+                .spawn(async move { (lane, engine.start(&spec).await) });
+        }
         let mut containers = BTreeMap::new();
         let mut fault = None;
-        for outcome in started {
+        while let Some((id, outcome)) = scaffold.next().await {
+            let (lane, _, limits) = &specs[&id];
             match outcome {
-                Ok((lane, container, limits)) => {
-                    scaffold.containers.push(container.clone());
-                    containers.insert(lane, (container, limits));
+                Ok(container) => {
+                    containers.insert(id, (container, *limits));
                 }
-                Err(error) => fault = fault.or(Some(error)),
+                Err(error) => {
+                    let error = as_fault(&error);
+                    fault = fault.or(Some(Fault::new(error.blame, sentence(lane, &error.to_string()))));
+                }
             }
         }
         if let Some(fault) = fault {
