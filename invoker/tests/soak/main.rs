@@ -44,7 +44,7 @@ async fn containers_of_docker() {
 async fn soak(engine: EngineKind) {
     let _turn = TURN.lock().await;
     let of = |name| std::env::var(name).ok();
-    let seconds = of("FFS_SOAK_SECONDS").map_or(45, |text| text.parse().unwrap());
+    let seconds = of("FFS_SOAK_SECONDS").map_or(30, |text| text.parse().unwrap());
     let seed = of("FFS_SOAK_SEED").map_or_else(|| rand::rng().random(), |text| text.parse().unwrap());
     println!("{engine:?}: {seconds} s, seed {seed}");
 
