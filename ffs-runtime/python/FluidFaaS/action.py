@@ -45,7 +45,7 @@ def load(value: Mapping[str, Any], folder: str) -> Action:
     os.environ.update({name: str(text) for name, text in (value.get("env") or {}).items()})
     file = _unpack(value, folder)
     os.chdir(folder)
-    author.set_root(folder)
+    author.set_root(os.path.dirname(file))
     _set_path(folder)
     module = _import(file)
     main = value.get("main") or "main"
@@ -94,7 +94,10 @@ def _unpack(value: Mapping[str, Any], folder: str) -> str:
     if value.get("binary"):
         return _unpack_zip(code, folder)
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in str(value.get("name") or "action"))
-    file = os.path.join(folder, f"{name}.py")
+    # Where no import looks: an action may be called like a package that it imports.
+    own = os.path.join(folder, "action-code")
+    os.mkdir(own)
+    file = os.path.join(own, f"{name}.py")
     with open(file, "w", encoding="utf-8", errors="surrogatepass") as out:
         out.write(code)
     return file

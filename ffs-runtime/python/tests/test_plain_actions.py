@@ -101,6 +101,15 @@ def test_another_name_than_main_can_be_called(start):
     assert child.run({})["body"] == {"from": "other"}
 
 
+def test_an_action_may_be_called_like_a_package_that_it_imports(start):
+    child = start()
+    code = "import numpy\ndef main(args):\n    return {'last': int(numpy.arange(4)[args['at']])}\n"
+    assert child.init(code, name="numpy") is None
+    assert child.run({"at": -1})["body"] == {"last": 3}
+    assert "error" in child.run({"at": 9})["body"]
+    assert 'numpy.py", line 3, in main' in child.stderr()
+
+
 def test_what_cannot_be_initialised_says_why_and_where(start):
     cases = [
         ("def main(args):\n    return {\n", "the action's code is not valid Python: '{' was never closed", "app.py:2"),
