@@ -34,3 +34,11 @@ pub fn memory_kib(process: u32, name: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().trim_end_matches(" kB").parse().ok()
 }
+
+/// Makes `VmHWM` begin anew at what is resident now.
+///
+/// # Errors
+/// If the process is gone, or is somebody else's.
+pub fn forget_peak(process: u32) -> std::io::Result<()> {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5")
+}

@@ -24,6 +24,8 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// In flight.
 const LANES: [usize; 2] = [1, 16];
+/// Activations that wait all at once.
+const QUEUED: usize = 10_000;
 /// The first of the floors, each of which has a topic of its own: none answers what another left uncommitted.
 /// The invoker under test is 0.
 const FLOOR: u32 = 7;
@@ -149,6 +151,21 @@ async fn main() -> Result<(), Cause> {
     println!(
         "resident at the end: {} KiB, at most {} KiB",
         rss(invoker.process()),
+        peak(invoker.process())
+    );
+    benches::process::forget_peak(invoker.process())?;
+    let queued = Load {
+        template: templates[0].1.clone(),
+        invoker: 0,
+        in_flight: QUEUED,
+        amount: Amount::Count(QUEUED as u64),
+        warmup: 0,
+        process: Some(invoker.process()),
+    };
+    let report = run(&controller, &queued).await?;
+    println!(
+        "{QUEUED} sent at once: done in {:.1} s, resident at most {} KiB",
+        report.elapsed.as_secs_f64(),
         peak(invoker.process())
     );
     let problems = controller.audit();
