@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument, Span, error, info, warn};
 
 /// Most writes under way.
 const AT_ONCE: usize = 512;
@@ -30,6 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 struct Due {
     id: ActivationId,
     record: Option<Debt>,
+    /// Names the transaction (N-23); none where the contents are read back.
+    span: Span,
 }
 
 /// The queue in front of the store.
@@ -85,7 +87,8 @@ impl Records {
             fits
         });
         // After the end the journal has it.
-        let _ = self.queue.send(Due { id, record });
+        let span = record.as_ref().map_or(Span::none(), |_| Span::current());
+        let _ = self.queue.send(Due { id, record, span });
     }
 
     /// How many are not stored yet.
@@ -107,7 +110,7 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
         Arc::new(Semaphore::new(BYTES_AT_ONCE)),
     );
     let end = state.end.clone();
-    while let Some(Some(Due { id, record })) = end.run_until_cancelled(due.recv()).await {
+    while let Some(Some(Due { id, record, span })) = end.run_until_cancelled(due.recv()).await {
         let record = match record {
             Some(record) => {
                 let length = record.payload.len();
@@ -127,7 +130,7 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
             return; // neither is ever closed
         };
         let state = Arc::clone(&state);
-        tokio::spawn(async move {
+        let work = async move {
             if let Some(record) = record {
                 let written = state.end.run_until_cancelled(state.write(id, record)).await;
                 if written.is_none() {
@@ -136,7 +139,8 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
             }
             state.count(|left| left - 1);
             drop((slot, held));
-        });
+        };
+        tokio::spawn(work.instrument(span));
     }
 }
 
