@@ -132,8 +132,12 @@ async fn of_two_records_in_one_request_only_the_double_is_refused() {
     let writes = futures::future::join_all(ids.map(|id| write(&store, id)));
     let (outcomes, ()) = futures::join!(writes, opened);
 
-    assert_eq!(stub.asked().len(), 2);
-    assert_eq!(stub.asked()[1].documents().len(), 4);
+    let sizes: Vec<usize> = stub.asked().iter().map(|asked| asked.documents().len()).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 5);
+    assert!(
+        sizes.len() <= 2,
+        "those that follow the first go together: {sizes:?}"
+    );
     let finals: Vec<Option<bool>> = outcomes
         .iter()
         .map(|o| o.as_ref().err().map(Error::is_final))
