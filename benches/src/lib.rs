@@ -5,3 +5,4 @@
 pub mod floor;
 pub mod load;
 pub mod process;
+pub mod world;

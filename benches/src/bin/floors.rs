@@ -7,20 +7,18 @@
 
 use benches::floor;
 use benches::load::{Amount, Load, Report, percentile, run};
+use benches::world::{Cause, World, action};
 use clap::{Parser, Subcommand};
 use proto::whisk::activation_message::ActivationMessage;
-use serde_json::{Value, json};
-use stand_in_controller::broker::Broker;
-use stand_in_controller::controller::{Controller, Settings};
-use stand_in_controller::couch::{Couch, GUEST_KEY};
-use stand_in_controller::invoker::{Invoker, InvokerSettings};
+use serde_json::json;
+use stand_in_controller::controller::Controller;
+use stand_in_controller::couch::Couch;
+use stand_in_controller::invoker::Invoker;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// In flight.
 const LANES: [usize; 2] = [1, 16];
@@ -72,27 +70,11 @@ async fn main() -> Result<(), Cause> {
         return floor::serve(&hosts, id, containers).await;
     }
     let here = std::env::current_exe()?;
-    let program = arguments
-        .invoker
-        .clone()
-        .unwrap_or_else(|| here.with_file_name("ffs-invoker"));
-    if !program.exists() {
-        return Err(format!("{} is not there: build it in the same profile", program.display()).into());
-    }
-    let broker = tokio::task::spawn_blocking(Broker::start).await??;
-    let couch = tokio::task::spawn_blocking(Couch::start).await??;
-    let settings = Settings {
-        database: Some(couch.database()),
-        keep_acks: false,
-        ..Settings::new(broker.hosts())
-    };
-    let controller = Controller::start(settings).await?;
+    let world = World::start(arguments.invoker, false).await?;
+    let controller = &world.controller;
     let mut rows = Rows::default();
 
-    let invoker = Invoker::start(
-        InvokerSettings::new(&program, broker.hosts(), couch.database())
-            .with("CONFIG_whisk_containerPool_userMemory", "8192 m"),
-    )?;
+    let invoker = Invoker::start(world.invoker("8192 m"))?;
     let begun = Instant::now();
     while controller.pings().is_empty() {
         if begun.elapsed() > Duration::from_secs(60) {
@@ -115,21 +97,21 @@ async fn main() -> Result<(), Cause> {
     };
     let mut templates = Vec::new();
     for (name, kind) in kinds {
-        templates.push((*name, action(&couch, name, kind).await?));
+        templates.push((*name, of_kind(&world.couch, name, kind).await?));
     }
     let mut ids = FLOOR..;
     let mut next = move || ids.next().expect("there are enough numbers");
     for round in 0..arguments.rounds {
         eprintln!("round {} of {}", round + 1, arguments.rounds);
         let measure = |template: &ActivationMessage, invoker, process| Measure {
-            controller: Arc::clone(&controller),
+            controller: Arc::clone(controller),
             template: template.clone(),
             invoker,
             process,
             time: Duration::from_secs_f64(arguments.seconds),
         };
         let id = next();
-        let alone = answerer(&here, &broker.hosts(), id, &[])?;
+        let alone = answerer(&here, &world.broker.hosts(), id, &[])?;
         measure(&templates[0].1, id, alone.0.id())
             .all("Kafka alone", &mut rows)
             .await?;
@@ -137,7 +119,7 @@ async fn main() -> Result<(), Cause> {
         for (name, template) in &templates {
             let id = next();
             let containers = Containers::start(name, LANES[1]).await?;
-            let floor = answerer(&here, &broker.hosts(), id, &containers.addresses)?;
+            let floor = answerer(&here, &world.broker.hosts(), id, &containers.addresses)?;
             let what = format!("Kafka + {name} containers");
             measure(template, id, floor.0.id()).all(&what, &mut rows).await?;
             drop((floor, containers));
@@ -162,7 +144,7 @@ async fn main() -> Result<(), Cause> {
         warmup: 0,
         process: Some(invoker.process()),
     };
-    let report = run(&controller, &queued).await?;
+    let report = run(controller, &queued).await?;
     println!(
         "{QUEUED} sent at once: done in {:.1} s, resident at most {} KiB",
         report.elapsed.as_secs_f64(),
@@ -184,28 +166,11 @@ fn peak(process: u32) -> u64 {
     benches::process::memory_kib(process, "VmHWM").unwrap_or(0)
 }
 
-/// Writes an action of that kind, and makes a message that invokes it.
-async fn action(couch: &Couch, name: &str, kind: &str) -> Result<ActivationMessage, Cause> {
-    let database = couch.database();
-    let action = json!({
-        "_id": format!("guest/{name}"), "name": name, "namespace": "guest", "entityType": "action",
-        "annotations": [{ "key": "provide-api-key", "value": false }], "parameters": [], "publish": false, "version": "0.0.1",
-        "exec": { "kind": kind, "code": "function main() { return { ok: true }; }", "binary": false },
-        "limits": { "concurrency": 1, "logs": 10, "memory": 256, "timeout": 60000 },
-    });
-    let revision = database.put(&database.entities, action).await?;
-    let message = json!({
-        "action": { "name": name, "path": "guest", "version": "0.0.1" },
-        "activationId": "00000000000000000000000000000000",
-        "blocking": true, "content": {}, "initArgs": [], "lockedArgs": {}, "revision": revision,
-        "rootControllerIndex": { "asString": "0", "instanceType": "controller" },
-        "transid": ["floors", 0],
-        "user": {
-            "authkey": { "api_key": GUEST_KEY }, "limits": {}, "rights": ["READ", "PUT", "DELETE", "ACTIVATE"],
-            "namespace": { "name": "guest", "uuid": GUEST_KEY.split(':').next() }, "subject": "guest",
-        },
-    });
-    Ok(serde_json::from_value::<Value>(message).and_then(serde_json::from_value)?)
+async fn of_kind(couch: &Couch, name: &str, kind: &str) -> Result<ActivationMessage, Cause> {
+    let exec = json!({ "kind": kind, "code": "function main() { return { ok: true }; }", "binary": false });
+    let annotations = json!([{ "key": "provide-api-key", "value": false }]);
+    let limits = json!({ "concurrency": 1, "logs": 10, "memory": 256, "timeout": 60000 });
+    action(couch, name, exec, annotations, limits).await
 }
 
 struct Measure {

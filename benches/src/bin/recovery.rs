@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use benches::load::percentile;
+use benches::world::{Cause, World, action};
 use clap::Parser;
 use futures::future::try_join_all;
 use http_body_util::{BodyExt, Full};
@@ -16,17 +17,12 @@ use proto::id::ActivationId;
 use proto::whisk::activation::Status;
 use proto::whisk::activation_message::ActivationMessage;
 use serde_json::{Value, json};
-use stand_in_controller::broker::Broker;
-use stand_in_controller::controller::{Call, Controller, Settings, fresh};
-use stand_in_controller::couch::{Couch, GUEST_KEY};
-use stand_in_controller::invoker::{Invoker, InvokerSettings};
+use stand_in_controller::controller::{Call, fresh};
+use stand_in_controller::invoker::Invoker;
 use stand_in_controller::ledger::Finished;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
-
-type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 const ENGINE: &str = "/var/run/docker.sock";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,37 +45,24 @@ struct Arguments {
 }
 
 struct Bench {
-    couch: Couch,
-    controller: Arc<Controller>,
     invoker: Invoker,
+    world: World,
     times: usize,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Cause> {
     let arguments = Arguments::parse();
-    let beside = std::env::current_exe()?.with_file_name("ffs-invoker");
-    let program = arguments.invoker.unwrap_or(beside);
-    if !program.exists() {
-        return Err(format!("{} is not there: build it in the same profile", program.display()).into());
-    }
-    let broker = tokio::task::spawn_blocking(Broker::start).await??;
-    let couch = tokio::task::spawn_blocking(Couch::start).await??;
-    let settings = Settings {
-        database: Some(couch.database()),
-        ..Settings::new(broker.hosts())
-    };
-    let controller = Controller::start(settings).await?;
+    let world = World::start(arguments.invoker, true).await?;
     let invoker = Invoker::start(
-        InvokerSettings::new(&program, broker.hosts(), couch.database())
-            .with("CONFIG_whisk_containerPool_userMemory", "16384 m")
+        world
+            .invoker("16384 m")
             .with("CONFIG_whisk_concurrencyLimit_max", &TOGETHER.to_string()),
     )?;
-    controller.until_healthy(0, PATIENCE).await?;
+    world.controller.until_healthy(0, PATIENCE).await?;
     let mut bench = Bench {
-        couch,
-        controller,
         invoker,
+        world,
         times: arguments.times,
     };
     println!("| | p50 ms | p99 ms |\n| --- | --- | --- |");
@@ -87,7 +70,7 @@ async fn main() -> Result<(), Cause> {
     bench.time_limits().await?;
     bench.together().await?;
     bench.successors().await?;
-    let problems = bench.controller.audit();
+    let problems = bench.world.controller.audit();
     println!("problems: {}", problems.len());
     for problem in problems.iter().take(20) {
         println!("  {problem:?}");
@@ -193,7 +176,7 @@ impl Bench {
         let action = self.action("together", "probe:1", &script, limits).await?;
         self.run(&action, TOGETHER).await?;
         let (mut results, mut written) = (Vec::new(), 0);
-        let database = self.couch.database();
+        let database = self.world.couch.database();
         for _ in 0..self.times {
             let all = try_join_all((0..TOGETHER).map(|_| self.run(&action, TOGETHER)));
             for finished in all.await? {
@@ -257,7 +240,7 @@ impl Bench {
             concurrency: u32::try_from(concurrency)?,
             ..Call::new(fresh(action))
         };
-        let mut running = self.controller.send_to(0, call).await?;
+        let mut running = self.world.controller.send_to(0, call).await?;
         let finished = tokio::time::timeout(PATIENCE, running.finished()).await;
         finished
             .map_err(|_| format!("{} was not answered\n{}", running.id, self.invoker.log()))?
@@ -272,25 +255,8 @@ impl Bench {
         script: &Value,
         limits: Value,
     ) -> Result<ActivationMessage, Cause> {
-        let database = self.couch.database();
-        let action = json!({
-            "_id": format!("guest/{name}"), "name": name, "namespace": "guest", "entityType": "action",
-            "annotations": [], "parameters": [], "publish": false, "version": "0.0.1",
-            "exec": { "kind": kind, "code": script.to_string(), "binary": false }, "limits": limits,
-        });
-        let revision = database.put(&database.entities, action).await?;
-        let message = json!({
-            "action": { "name": name, "path": "guest", "version": "0.0.1" },
-            "activationId": "00000000000000000000000000000000",
-            "blocking": true, "content": {}, "initArgs": [], "lockedArgs": {}, "revision": revision,
-            "rootControllerIndex": { "asString": "0", "instanceType": "controller" },
-            "transid": ["recovery", 0],
-            "user": {
-                "authkey": { "api_key": GUEST_KEY }, "limits": {}, "rights": [],
-                "namespace": { "name": "guest", "uuid": GUEST_KEY.split(':').next() }, "subject": "guest",
-            },
-        });
-        Ok(serde_json::from_value::<Value>(message).and_then(serde_json::from_value)?)
+        let exec = json!({ "kind": kind, "code": script.to_string(), "binary": false });
+        action(&self.world.couch, name, exec, json!([]), limits).await
     }
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use benches::load::percentile;
+use benches::world::{Cause, World, action};
 use clap::Parser;
 use futures::future::try_join_all;
 use http_body_util::{BodyExt, Full};
@@ -14,19 +15,14 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use proto::whisk::activation_message::ActivationMessage;
 use serde_json::{Value, json};
-use stand_in_controller::broker::Broker;
-use stand_in_controller::controller::{Call, Controller, Settings, fresh};
-use stand_in_controller::couch::{Couch, GUEST_KEY};
-use stand_in_controller::invoker::{Invoker, InvokerSettings};
+use stand_in_controller::controller::{Call, fresh};
+use stand_in_controller::invoker::Invoker;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
-
-type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 const ENGINE: &str = "/var/run/docker.sock";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,9 +44,8 @@ struct Arguments {
 }
 
 struct Bench {
-    couch: Couch,
-    controller: Arc<Controller>,
     invoker: Invoker,
+    world: World,
 }
 
 /// How long the same containers took.
@@ -65,32 +60,17 @@ struct Bare {
 #[tokio::main]
 async fn main() -> Result<(), Cause> {
     let arguments = Arguments::parse();
-    let beside = std::env::current_exe()?.with_file_name("ffs-invoker");
-    let program = arguments.invoker.unwrap_or(beside);
-    if !program.exists() {
-        return Err(format!("{} is not there: build it in the same profile", program.display()).into());
-    }
-    let broker = tokio::task::spawn_blocking(Broker::start).await??;
-    let couch = tokio::task::spawn_blocking(Couch::start).await??;
-    let settings = Settings {
-        database: Some(couch.database()),
-        ..Settings::new(broker.hosts())
-    };
-    let controller = Controller::start(settings).await?;
+    let world = World::start(arguments.invoker, true).await?;
     let invoker = Invoker::start(
-        InvokerSettings::new(&program, broker.hosts(), couch.database())
-            .with("CONFIG_whisk_containerPool_userMemory", "8192 m")
+        world
+            .invoker("8192 m")
             .with("CONFIG_ffs_inventory", "simulated")
             .with("CONFIG_ffs_topology", TOPOLOGY)
             .with("CONFIG_ffs_gpuMemory", GPU_MEMORY)
             .with("CONFIG_ffs_gpuCpus", "4"),
     )?;
-    controller.until_healthy(0, PATIENCE).await?;
-    let bench = Bench {
-        couch,
-        controller,
-        invoker,
-    };
+    world.controller.until_healthy(0, PATIENCE).await?;
+    let bench = Bench { invoker, world };
     println!("| | p50 ms | p99 ms |\n| --- | --- | --- |");
     for lanes in [2, 3] {
         bench.starts(lanes, arguments.times).await?;
@@ -136,7 +116,7 @@ impl Bench {
 
     /// Invokes the action, of which no instance is there; how long its activation waited for one, and the instance.
     async fn start(&self, action: &ActivationMessage, lanes: usize) -> Result<(Duration, String), Cause> {
-        let mut running = self.controller.send_to(0, Call::new(fresh(action))).await?;
+        let mut running = self.world.controller.send_to(0, Call::new(fresh(action))).await?;
         let finished = tokio::time::timeout(PATIENCE, running.finished()).await;
         let finished = finished
             .map_err(|_| format!("{} was not answered\n{}", running.id, self.invoker.log()))?
@@ -198,26 +178,10 @@ impl Bench {
     }
 
     async fn action(&self, name: &str, code: &str) -> Result<ActivationMessage, Cause> {
-        let database = self.couch.database();
-        let action = json!({
-            "_id": format!("guest/{name}"), "name": name, "namespace": "guest", "entityType": "action",
-            "annotations": [{ "key": "ffs", "value": { "keep_alive_s": 0.5 } }], "parameters": [], "publish": false,
-            "version": "0.0.1", "exec": { "kind": "python:3", "code": code, "binary": false },
-            "limits": { "concurrency": 1, "logs": 10, "memory": 512, "timeout": 60000 },
-        });
-        let revision = database.put(&database.entities, action).await?;
-        let message = json!({
-            "action": { "name": name, "path": "guest", "version": "0.0.1" },
-            "activationId": "00000000000000000000000000000000",
-            "blocking": true, "content": {}, "initArgs": [], "lockedArgs": {}, "revision": revision,
-            "rootControllerIndex": { "asString": "0", "instanceType": "controller" },
-            "transid": ["starts", 0],
-            "user": {
-                "authkey": { "api_key": GUEST_KEY }, "limits": {}, "rights": [],
-                "namespace": { "name": "guest", "uuid": GUEST_KEY.split(':').next() }, "subject": "guest",
-            },
-        });
-        Ok(serde_json::from_value::<Value>(message).and_then(serde_json::from_value)?)
+        let exec = json!({ "kind": "python:3", "code": code, "binary": false });
+        let annotations = json!([{ "key": "ffs", "value": { "keep_alive_s": 0.5 } }]);
+        let limits = json!({ "concurrency": 1, "logs": 10, "memory": 512, "timeout": 60000 });
+        action(&self.world.couch, name, exec, annotations, limits).await
     }
 }
 
