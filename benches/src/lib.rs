@@ -2,6 +2,7 @@
 //! live in `benches/`.
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod floor;
 pub mod load;
 pub mod process;

@@ -5,14 +5,12 @@
 //! are those of `scripts/images`.
 #![forbid(unsafe_code)]
 
+use benches::engine::{SOCKET, request};
 use benches::load::percentile;
 use benches::world::{Cause, World, action};
 use clap::Parser;
 use futures::future::try_join_all;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use proto::id::ActivationId;
 use proto::whisk::activation::Status;
 use proto::whisk::activation_message::ActivationMessage;
@@ -20,11 +18,10 @@ use serde_json::{Value, json};
 use stand_in_controller::controller::{Call, fresh};
 use stand_in_controller::invoker::Invoker;
 use stand_in_controller::ledger::Finished;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
-const ENGINE: &str = "/var/run/docker.sock";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Of the action that takes longer.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -282,27 +279,6 @@ fn row(what: &str, times: &mut [Duration]) {
     println!("| {what} | {:.1} | {:.1} |", at(50.0), at(99.0));
 }
 
-/// One request to Docker.
 async fn engine(method: Method, path: &str, body: &Value) -> Result<Value, Cause> {
-    let stream = UnixStream::connect(ENGINE).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(&method)
-        .uri(path)
-        .header("host", "docker")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(match body {
-            Value::Null => String::new(),
-            body => body.to_string(),
-        })))?;
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
-    connection.abort();
-    if !status.is_success() {
-        let text = String::from_utf8_lossy(&body);
-        return Err(format!("{method} {path} was answered with {status}: {text}").into());
-    }
-    Ok(serde_json::from_slice(&body).unwrap_or_default())
+    request(Path::new(SOCKET), method, path, body).await
 }

@@ -5,14 +5,12 @@
 //! of `scripts/images ffs/python`.
 #![forbid(unsafe_code)]
 
+use benches::engine::{SOCKET, request};
 use benches::load::percentile;
 use benches::world::{Cause, World, action};
 use clap::Parser;
 use futures::future::try_join_all;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use proto::whisk::activation_message::ActivationMessage;
 use serde_json::{Value, json};
 use stand_in_controller::controller::{Call, fresh};
@@ -24,7 +22,6 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-const ENGINE: &str = "/var/run/docker.sock";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Where a bare container's socket lies in it.
 const INSIDE: &str = "/bare";
@@ -214,7 +211,7 @@ async fn bare(models: &[Value], code: &str) -> Result<Bare, Cause> {
     let all = try_join_all(all).await;
     for id in made.into_inner() {
         let path = format!("/containers/{id}?force=true&v=true");
-        request(Path::new(ENGINE), Method::DELETE, &path, &Value::Null).await?;
+        request(Path::new(SOCKET), Method::DELETE, &path, &Value::Null).await?;
     }
     let all = all?;
     let latest = |times: &mut dyn Iterator<Item = Duration>| times.max().unwrap_or_default();
@@ -283,34 +280,9 @@ fn row(what: &str, times: &mut [Duration]) {
 }
 
 async fn get(path: &str) -> Result<Value, Cause> {
-    request(Path::new(ENGINE), Method::GET, path, &Value::Null).await
+    request(Path::new(SOCKET), Method::GET, path, &Value::Null).await
 }
 
 async fn post(path: &str, body: &Value) -> Result<Value, Cause> {
-    request(Path::new(ENGINE), Method::POST, path, body).await
-}
-
-/// One request on a Unix socket.
-async fn request(socket: &Path, method: Method, path: &str, body: &Value) -> Result<Value, Cause> {
-    let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(&method)
-        .uri(path)
-        .header("host", "docker")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(match body {
-            Value::Null => String::new(),
-            body => body.to_string(),
-        })))?;
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
-    connection.abort();
-    if !status.is_success() {
-        let text = String::from_utf8_lossy(&body);
-        return Err(format!("{method} {path} was answered with {status}: {text}").into());
-    }
-    Ok(serde_json::from_slice(&body).unwrap_or_default())
+    request(Path::new(SOCKET), Method::POST, path, body).await
 }
