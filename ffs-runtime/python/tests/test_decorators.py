@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 from pipeline import Pipeline
 
@@ -59,7 +57,6 @@ def test_decorated_functions_run_plain_and_in_lanes(start, tmp_path, plan):
         child.end()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 def test_a_plain_torch_module_becomes_a_component(start):
     code = """
 import torch, fluidfaas

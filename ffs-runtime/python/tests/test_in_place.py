@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 from pipeline import Pipeline
 
 import FluidFaaS as FFS
-
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 
 #: Says where a value lies: the offset in the file of a ring, or None.
 WHERE = """
@@ -25,6 +21,15 @@ def where(value):
         if begin <= address < end:
             ring = path and path[0].startswith("/dev/shm/ffs-")
             return [path[0], address - begin + int(offset, 16)] if ring else None
+"""
+
+#: Makes its output with `empty`.
+MAKE = """
+class Make(FFS.Module):
+    def forward(self, x):
+        made = FFS.empty(8)
+        made[:] = x
+        return made
 """
 
 NUMPY = (
@@ -78,12 +83,12 @@ def said(answer):
     "code",
     [
         NUMPY,
-        pytest.param(TORCH.replace("KIND", "float32"), marks=needs_torch, id="torch"),
+        pytest.param(TORCH.replace("KIND", "float32"), id="torch"),
         pytest.param(
             TORCH.replace("torch.mm(", "mm(").replace("KIND", "bfloat16").replace(
                 "def where", "def mm(one, other, out):\n    return out.copy_(one @ other)\n\ndef where"
             ),
-            marks=needs_torch, id="bfloat16",
+            id="bfloat16",
         ),
     ],
 )  # fmt: skip
@@ -114,13 +119,8 @@ def test_unsplit_and_within_a_lane_it_is_ordinary_memory(start, split):
 def test_the_reader_may_write_into_it_while_others_here_still_use_the_value(split):
     code = (
         WHERE
+        + MAKE
         + """
-class Make(FFS.Module):
-    def forward(self, x):
-        made = FFS.empty(8)
-        made[:] = x
-        return made
-
 class Change(FFS.Module):
     def forward(self, y):
         y += 100
@@ -212,13 +212,8 @@ def test_memory_that_is_lent_and_not_sent_does_not_crowd_out_the_rest(split):
 
 KEEPER = (
     WHERE
+    + MAKE
     + """
-class Make(FFS.Module):
-    def forward(self, x):
-        made = FFS.empty(8)
-        made[:] = x
-        return made
-
 class Keep(FFS.Module):
     kept = []
     def forward(self, y):
