@@ -14,7 +14,10 @@ const PORTABLE: c_uint = 1;
 /// CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED.
 const ALREADY: c_int = 712;
 
-type GetContext = unsafe extern "C" fn(*mut *mut c_void) -> c_int;
+type Context = *mut c_void;
+type GetContext = unsafe extern "C" fn(*mut Context) -> c_int;
+type PushContext = unsafe extern "C" fn(Context) -> c_int;
+type PopContext = unsafe extern "C" fn(*mut Context) -> c_int;
 type Register = unsafe extern "C" fn(*mut c_void, usize, c_uint) -> c_int;
 type Unregister = unsafe extern "C" fn(*mut c_void) -> c_int;
 
@@ -22,10 +25,18 @@ type Unregister = unsafe extern "C" fn(*mut c_void) -> c_int;
 pub(crate) struct Pinned {
     base: NonNull<u8>,
     /// `None`: someone else registered it, and will undo it.
-    unregister: Option<Unregister>,
+    undo: Option<Undo>,
 }
 
-// SAFETY: `base` is only handed back to the driver, whose functions may be called from any thread.
+/// How a registration is undone on a thread that has no context: the last view of a ring may die on any.
+struct Undo {
+    context: Context,
+    push: PushContext,
+    unregister: Unregister,
+    pop: PopContext,
+}
+
+// SAFETY: `base` and `context` are only handed back to the driver, whose functions may be called from any thread.
 unsafe impl Send for Pinned {}
 
 impl Pinned {
@@ -43,12 +54,14 @@ impl Pinned {
                 symbol::<GetContext>(c"cuCtxGetCurrent"),
                 symbol::<Register>(c"cuMemHostRegister_v2"),
                 symbol::<Unregister>(c"cuMemHostUnregister"),
+                symbol::<PushContext>(c"cuCtxPushCurrent_v2"),
+                symbol::<PopContext>(c"cuCtxPopCurrent_v2"),
             )
         };
-        let (Some(get_context), Some(register), Some(unregister)) = found else {
+        let (Some(get_context), Some(register), Some(unregister), Some(push), Some(pop)) = found else {
             return Ok(None);
         };
-        let mut context = std::ptr::null_mut();
+        let mut context: Context = std::ptr::null_mut();
         // SAFETY: `context` is a live pointer to write to.
         let status = unsafe { get_context(&mut context) };
         if status != 0 || context.is_null() {
@@ -58,12 +71,14 @@ impl Pinned {
         match unsafe { register(base.as_ptr().cast(), bytes, PORTABLE) } {
             0 => Ok(Some(Self {
                 base,
-                unregister: Some(unregister),
+                undo: Some(Undo {
+                    context,
+                    push,
+                    unregister,
+                    pop,
+                }),
             })),
-            ALREADY => Ok(Some(Self {
-                base,
-                unregister: None,
-            })),
+            ALREADY => Ok(Some(Self { base, undo: None })),
             code => Err(Error::Cuda {
                 ring: ring.to_owned(),
                 call: "cuMemHostRegister",
@@ -75,9 +90,16 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if let Some(unregister) = self.unregister {
-            // SAFETY: registered by us, and still mapped. A failure means that CUDA is gone, and the pin with it.
-            unsafe { unregister(self.base.as_ptr().cast()) };
+        let Some(undo) = &self.undo else {
+            return;
+        };
+        // SAFETY: registered by us in this context, and still mapped. Where the context or CUDA is gone already the
+        // first call fails, and the pin is gone with it.
+        unsafe {
+            if (undo.push)(undo.context) == 0 {
+                (undo.unregister)(self.base.as_ptr().cast());
+                (undo.pop)(&mut std::ptr::null_mut());
+            }
         }
     }
 }

@@ -105,6 +105,24 @@ fn both_ends() {
 }
 
 #[test]
+fn a_ring_whose_last_frame_dies_on_a_thread_without_a_context_is_unregistered_in_that_of_its_registration() {
+    let calls = Driver::compiled("elsewhere").calls_of("dropped_elsewhere", &[]);
+    let calls: Vec<&str> = calls.iter().filter_map(|call| call.split(' ').next()).collect();
+    assert_eq!(calls, ["register", "unregister"]);
+}
+
+#[test]
+#[ignore = "the other process of the test above"]
+fn dropped_elsewhere() {
+    if std::env::var_os("FAKE_CUDA_CALLS").is_none() {
+        return;
+    }
+    let (producer, _consumer) = ring_at(&RingPath::new(), 2, 4096);
+    assert!(producer.handle().pin().unwrap());
+    std::thread::spawn(|| drop(producer)).join().unwrap();
+}
+
+#[test]
 fn a_thread_without_a_context_registers_nothing() {
     let driver = Driver::compiled("no-context");
     let calls = driver.calls_of("not_pinned", &[("FAKE_CUDA_WITHOUT_CONTEXT", "1")]);
