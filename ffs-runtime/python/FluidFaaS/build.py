@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import values
 from .components import load
 from .dag import Dag, Node
 from .ffaas import FFaaS, arguments
@@ -29,7 +30,12 @@ def build(function: FFaaS) -> Dag:
 
 def evaluate(node: Node, factory: Callable[..., Any], inputs: list[Any]) -> list[Any]:
     """Runs one component once, elsewhere."""
-    return in_fork(lambda: load(node, factory, {}).run(inputs), f"component {node.id}", node.at)
+
+    def outputs() -> list[Any]:
+        # This process stays without CUDA: what is forked from one with it cannot use it.
+        return [values.to_host(value) for value in load(node, factory, {}).run(inputs)]
+
+    return in_fork(outputs, f"component {node.id}", node.at)
 
 
 def build_document(entry: Entry, request: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -146,6 +146,8 @@ def _flush() -> None:
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    # Code that asks at its import whether there is a GPU would else keep forked processes from using it.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     link = Link.from_environment()
     if "FFS_CONFIG" in os.environ:
         from . import output

@@ -41,6 +41,7 @@ class Component:
             self._call = instance.forward if hasattr(instance, "forward") else instance
         else:
             self._call = instance.eval().to(self._device)
+            torch_support.begin(self._device)
 
     def run(self, inputs: list[Any]) -> list[Any]:
         """The outputs, normalised. `inputs` belong to the component: it may write into them.
@@ -52,8 +53,13 @@ class Component:
             if torch is None:
                 returned = self._call(*inputs)
             else:
-                with torch.no_grad():
-                    returned = self._call(*(torch_support.to_device(value, self._device) for value in inputs))
+                arguments, copying = torch_support.to_device(inputs, self._device)
+                try:
+                    with torch.no_grad():
+                        returned = self._call(*arguments)
+                finally:
+                    if copying is not None:
+                        copying.synchronize()  # the ring's writer may have the memory again
             outputs = normalise_outputs(self.node, returned)
             check_outputs(self.node, outputs)
         except Exception as error:

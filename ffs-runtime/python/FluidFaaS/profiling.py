@@ -1,7 +1,8 @@
 """Measuring components: memory, time to load, time to run. In files: `profile.json`.
 
 Each component is measured in a forked process of its own, one after the other, on the inputs that
-the components before it really made. What is measured is the slice that this process sits on.
+the components before it really made. What is measured is the slice that this process sits on: memory
+is the GPU's where the component uses one, else the host's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import memory, values
+from . import memory, torch_support, values
 from .components import Component, load
 from .dag import Node, Port
 from .ffaas import FFaaS, arguments
@@ -45,11 +46,14 @@ def profile(function: FFaaS, kind: str = "full", **limits: Any) -> dict[str, Any
     memory.trim()
     context_bytes = memory.resident()
     rows: dict[str, Any] = {}
+    on_gpu: list[int] = []
 
     def measured(node: Node, factory: Callable[..., Any], inputs: list[Any]) -> list[Any]:
-        outputs, rows[node.id] = in_fork(
+        outputs, rows[node.id], own = in_fork(
             lambda: measure(node, factory, inputs, bounds), f"component {node.id}", node.at
         )
+        if own is not None:
+            on_gpu.append(own)
         return outputs
 
     dag, learned = trace(function, arguments(function), measured)
@@ -61,7 +65,7 @@ def profile(function: FFaaS, kind: str = "full", **limits: Any) -> dict[str, Any
         edges[f"{source}->{target}"] = {"bytes": values.to_wire(learned.value(source)).data.nbytes}
     return {
         "kind": kind,
-        "context_bytes": context_bytes,
+        "context_bytes": max(on_gpu, default=context_bytes),
         "components": {node.id: rows[node.id] for node in dag.nodes},
         "edges": edges,
     }
@@ -75,8 +79,8 @@ def profile_document(entry: Entry, request: dict[str, Any], context: Any) -> dic
 
 def measure(
     node: Node, factory: Callable[..., Any], inputs: list[Any], limits: Limits
-) -> tuple[list[Any], Any]:
-    """Loads and runs one component in this fresh process: its outputs and its row."""
+) -> tuple[list[Any], Any, int | None]:
+    """Loads and runs one component in this fresh process: its outputs, its row, and what a GPU holds besides."""
     before = memory.resident()
     memory.reset_peak()
     started = time.perf_counter()
@@ -85,25 +89,41 @@ def measure(
     memory.trim()
     loaded = memory.resident()
     weights = max(0, loaded - before)
+    gpu = torch_support.gpu_memory()
+    if gpu is not None:
+        weights = gpu.tensors
     # Loading needs its memory at the same place as running, so the larger of both peaks counts.
     peak = memory.peak()
     memory.reset_peak()
-    outputs = component.run([values.duplicate(value) for value in inputs])
+    outputs = [values.to_host(value) for value in component.run([values.duplicate(value) for value in inputs])]
     times = _run(component, inputs, limits)
-    peak = max(peak, memory.peak())
+    workspace = max(peak, memory.peak()) - loaded
+    if gpu is None:
+        swap_out_ms, swap_in_ms = _copy_ms(weights), _copy_ms(weights)
+    else:
+        gpu = torch_support.gpu_memory() or gpu
+        workspace = gpu.peak - weights
+        swap_out_ms, swap_in_ms = _timed(component.evict), _timed(component.resume)
     row = {
         "weights_bytes": weights,
-        "workspace_bytes": max(0, peak - loaded),
+        "workspace_bytes": max(0, workspace),
         "load_ms": load_ms,
-        "swap_in_ms": _copy_ms(weights),
-        "swap_out_ms": _copy_ms(weights),
+        "swap_in_ms": swap_in_ms,
+        "swap_out_ms": swap_out_ms,
         "times": {
             "exec_ms_p50": _quantile(times, 0.5),
             "exec_ms_p95": _quantile(times, 0.95),
             "samples": len(times),
         },
     }
-    return outputs, row
+    return outputs, row, gpu.context if gpu is not None else None
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    torch_support.settle()
+    return _ms_since(started)
 
 
 def _run(component: Component, inputs: list[Any], limits: Limits) -> list[float]:
@@ -115,6 +135,7 @@ def _run(component: Component, inputs: list[Any], limits: Limits) -> list[float]
         arguments = [values.duplicate(value) for value in inputs]
         started = time.perf_counter()
         component.run(arguments)
+        torch_support.settle()
         times.append(max(_ms_since(started), 1e-6))
     return times
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from . import values
 from .components import Component, ComponentFailure, load
 from .dag import Dag, Input, Node
 from .errors import InputError
@@ -73,7 +74,7 @@ class _Loaded:
         if self.dag is None:
             # The first request shows what the DAG is; its components run while defDAG does.
             dag, learned = trace(function, inputs, self._evaluate)
-            outputs = {name: learned.value(port) for name, port in dag.outputs.items()}
+            outputs = {name: values.to_host(learned.value(port)) for name, port in dag.outputs.items()}
             self.dag = dag
             function.importDAG()
             function.importStages()
@@ -82,7 +83,7 @@ class _Loaded:
         pool = Sequence.whole(self.dag).run(
             self._components, {Input(name): value for name, value in inputs.items()}
         )
-        return {name: pool.take(port) for name, port in self.dag.outputs.items()}
+        return {name: values.to_host(pool.take(port)) for name, port in self.dag.outputs.items()}
 
     def _evaluate(self, node: Node, factory: Callable[..., Any], inputs: list[Any]) -> list[Any]:
         if node.id not in self._components:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from .errors import ValueTypeError
 from .tensors import DTYPES, Array
 
 __all__ = ["imported", "is_tensor", "is_module", "normalise", "empty", "shares_memory", "dtype_of", "to_numpy", "from_numpy", "from_ring", "in_host_memory",
-           "device", "to_device", "torch_dtype"]  # fmt: skip
+           "to_host", "device", "begin", "to_device", "settle", "give_back", "GpuMemory", "gpu_memory",
+           "torch_dtype"]  # fmt: skip
 
 
 def imported() -> ModuleType | None:
@@ -103,9 +104,76 @@ def device() -> Any:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def to_device(value: Any, target: Any) -> Any:
-    """A tensor on `target`; everything else, and without a target every value, as it is."""
-    return value.to(target) if target is not None and is_tensor(value) else value
+def begin(device: Any) -> None:
+    """Makes the thread that calls it one that uses `device`, also if nothing lies there yet."""
+    if device.type == "cuda":
+        _cuda().synchronize()
+
+
+def to_device(inputs: list[Any], target: Any) -> tuple[list[Any], Any]:
+    """Tensors on `target`, everything else as it is; without a target tensors come to the host.
+
+    A copy from host memory to a GPU may be under way still. Then the second value has a `synchronize()` that
+    returns when it is done; until then the tensors that were copied have to live.
+    """
+    if target is None:
+        return [to_host(value) for value in inputs], None
+    if target.type != "cuda":
+        return [value.to(target) if is_tensor(value) else value for value in inputs], None
+    moved = [value.to(target, non_blocking=True) if is_tensor(value) else value for value in inputs]
+    if all(one is other for one, other in zip(inputs, moved)):
+        return moved, None
+    copied = _cuda().Event()
+    copied.record()
+    return moved, copied
+
+
+def to_host(value: Any) -> Any:
+    """A tensor in host memory; everything else as it is."""
+    return value.cpu() if is_tensor(value) else value
+
+
+def settle() -> None:
+    """Returns when the GPU has done what this thread asked it for, if this process uses one."""
+    torch = imported()
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.current_stream().synchronize()
+
+
+def give_back() -> None:
+    """Gives memory of the GPU that holds nothing any more back to whoever else is on it."""
+    torch = imported()
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+class GpuMemory(NamedTuple):
+    """Bytes of this process on its GPU."""
+
+    #: In tensors.
+    tensors: int
+    #: Most that was taken for tensors and work at once, since the process began.
+    peak: int
+    #: Besides: CUDA's own. Where others are on the GPU, theirs as well.
+    context: int
+
+
+def gpu_memory() -> GpuMemory | None:
+    """What this process has on its GPU, if it uses one."""
+    torch = imported()
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    cuda = torch.cuda
+    free, total = cuda.mem_get_info()
+    return GpuMemory(
+        cuda.memory_allocated(), cuda.max_memory_reserved(), max(0, total - free - cuda.memory_reserved())
+    )
+
+
+def _cuda() -> Any:
+    torch = imported()
+    assert torch is not None, "there is a device, so there is torch"
+    return torch.cuda
 
 
 def _storage(value: Any) -> int:

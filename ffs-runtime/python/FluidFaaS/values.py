@@ -25,6 +25,7 @@ __all__ = [
     "type_of",
     "to_wire",
     "from_ring",
+    "to_host",
     "ring_dtype",
     "numpy_dtype",
     "shares_memory",
@@ -71,8 +72,8 @@ class Wire:
         return self.dtype, self.shape, self.data if self.shape else self.data.reshape(1)
 
     def copy_into(self, tensor: Any) -> None:
-        """Fills memory of a ring from a device, by the one copy that this takes."""
-        torch_support.from_ring(tensor).copy_(self.value)
+        """Fills memory of a ring from a device, by the one copy that this takes; `torch_support.settle` says when it is done."""
+        torch_support.from_ring(tensor).copy_(self.value, non_blocking=True)
 
     def duplicate(self) -> Wire:
         """The same in memory of its own."""
@@ -102,6 +103,11 @@ def duplicate(value: Any) -> Any:
     if torch_support.is_tensor(value):
         return value.clone()
     return value if isinstance(value, (bytes, str, int, float, type(None))) else json.loads(json.dumps(value))
+
+
+def to_host(value: Any) -> Any:
+    """A normalised value in host memory, as it would come out of a ring."""
+    return torch_support.to_host(value)
 
 
 def shares_memory(one: Any, other: Any) -> bool:

@@ -38,6 +38,12 @@ impl Handle {
         self.0.check().map_err(raise)
     }
 
+    /// Registers the ring's memory with CUDA, once for this end, until the end and all views of it are gone; says whether
+    /// it is registered. It is not where this thread has no CUDA. Raises `RingError` where CUDA refuses.
+    fn pin(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.0.pin()).map_err(raise)
+    }
+
     /// The ring's name, the last part of its path.
     #[getter]
     fn name(&self) -> &str {

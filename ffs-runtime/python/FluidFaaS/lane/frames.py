@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _native, values
+from .. import _native, torch_support, values
 from ..dag import Port, Source
 from ..errors import FluidFaaSError
 from ..tensors import Array
@@ -74,6 +74,13 @@ class _End:
     def poison(self, reason: str, sentence: str) -> None:
         """Ends the ring for both ends, whoever waits in it."""
         self._handle.poison(reason, sentence)
+
+    def pin(self) -> bool:
+        """Registers its memory with CUDA, if this thread uses it; says whether it is registered.
+
+        Raises :class:`FluidFaaS._native.RingError`; the ring works all the same.
+        """
+        return self._handle.pin()
 
     def remove_name(self) -> None:
         """Takes the ring's name away, for whoever was killed and cannot; not from a newer ring."""
@@ -171,8 +178,11 @@ class Outbox(_End):
         if wires and len(lent) + len(others) <= TENSORS_A_FRAME:
             try:
                 for index, position in enumerate(others, len(lent)):
-                    _fill(frame.push(wires[position].wanted()), wires[position])
+                    memory = frame.push(wires[position].wanted())
+                    if wires[position].on_device:
+                        wires[position].copy_into(memory)
                     at[position] = index
+                torch_support.settle()
                 return frame, at
             except _native.RingTooSmall:
                 pass  # what was lent and is not sent takes their place
@@ -202,9 +212,11 @@ class Outbox(_End):
             sentence, _, index = error.args
             source = self.ring.tensors[first + (index or 0)]
             raise DoesNotFit(f"{source} is larger than its ring was made for: {sentence}") from None
-        for index, wire in enumerate(wires):
-            if wire.on_device:
-                wire.copy_into(reservation.tensors[index])
+        if any(wire.on_device for wire in wires):
+            for memory, wire in zip(reservation.tensors, wires):
+                if wire.on_device:
+                    wire.copy_into(memory)
+            torch_support.settle()
         return reservation
 
     def _reserve(self, head: _Head, wanted: Sequence[_native.Wanted]) -> _native.Reservation:
@@ -228,11 +240,6 @@ class _Head(NamedTuple):
 
 def _place(wire: values.Wire) -> tuple[int, str, tuple[int, ...]]:
     return wire.address, wire.dtype, wire.shape
-
-
-def _fill(tensor: _native.Tensor, wire: values.Wire) -> None:
-    if wire.on_device:
-        wire.copy_into(tensor)
 
 
 class Inbox(_End):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .. import values
 from ..dag import Dag, Source
 from ..errors import PipelineError
 from ..ffaas import arguments, result
@@ -152,7 +153,9 @@ class Head:
         )
         pool, job.record = self._stage.run(work)
         ports = [port for port in self._layout.dag.outputs.values() if port.node in self._layout.components]
-        outputs: dict[Source, Any] = {port: pool.take(port) for port in ports} if pool is not None else {}
+        outputs: dict[Source, Any] = {}
+        if pool is not None:
+            outputs = {port: values.to_host(pool.take(port)) for port in ports}
         job.returned(outputs, work.envelope)
 
     def _collect(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import _native, room, values
+from .. import _native, room, torch_support, values
 from ..answer import error_text
 from ..author import format_error
 from ..components import Component, ComponentFailure
@@ -110,6 +110,7 @@ class Stage:
         with self._one_at_a_time:
             for component in self._components.values():
                 component.evict()
+            torch_support.give_back()
 
     def resume(self) -> None:
         """Moves the weights back."""
@@ -134,11 +135,14 @@ class Stage:
 
         def produced(pool: Pool, node: Node) -> None:
             nonlocal spent_sending
+            ready = [box for box in owed if pool.has_all(box.ring.tensors)]
+            if ready or node.id == self._last:
+                torch_support.settle()  # what was computed, or copied into a ring's memory, is there
             sending = time.perf_counter()
             if node.id == self._last:
                 record.exec_ms = (sending - began - spent_sending) * 1000
                 self._close(work, record)
-            for box in [box for box in owed if pool.has_all(box.ring.tensors)]:
+            for box in ready:
                 items = [pool.look(source) for source in box.ring.tensors]
                 if box.lends:
                     # Once it is sent its memory is the reader's, and others here may need it still.
