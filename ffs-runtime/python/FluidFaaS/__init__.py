@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .onnx import onnx_session
     from .room import empty
     from .tensors import dim, tensor
+    from .torchscript import TorchScript
 
 # Loaded when first asked for: a plain action pays neither for NumPy nor for the rest.
 _HOMES = {
@@ -39,13 +40,14 @@ _HOMES = {
     "component": "decorators", "function": "decorators",
     "BUILDDAG": "ffaas", "RUN": "ffaas", "Context": "ffaas", "FFaaS": "ffaas",
     "Module": "module", "empty": "room", "dim": "tensors", "tensor": "tensors", "onnx_session": "onnx",
+    "TorchScript": "torchscript",
     "DefinitionError": "errors", "FluidFaaSError": "errors", "InputError": "errors",
     "PipelineError": "errors", "ValueTypeError": "errors",
 }  # fmt: skip
 
 __all__ = [
     "BUILDDAG", "RUN", "Context", "DefinitionError", "Entry", "FFaaS", "FluidFaaSError", "InputError",
-    "Module", "PipelineError", "ValueTypeError", "component", "dim", "empty", "entry", "function", "onnx_session", "tensor",
+    "Module", "PipelineError", "TorchScript", "ValueTypeError", "component", "dim", "empty", "entry", "function", "onnx_session", "tensor",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

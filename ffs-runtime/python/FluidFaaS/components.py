@@ -42,6 +42,7 @@ class Component:
         else:
             self._call = instance.eval().to(self._device)
             torch_support.begin(self._device)
+        self._takes_tensors_only = torch_support.is_script(instance)
 
     def run(self, inputs: list[Any]) -> list[Any]:
         """The outputs, normalised. `inputs` belong to the component: it may write into them.
@@ -53,6 +54,8 @@ class Component:
             if torch is None:
                 returned = self._call(*inputs)
             else:
+                if self._takes_tensors_only:
+                    inputs = [torch_support.from_array(value) for value in inputs]
                 arguments, copying = torch_support.to_device(inputs, self._device)
                 try:
                     with torch.no_grad():

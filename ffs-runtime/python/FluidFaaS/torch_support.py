@@ -15,7 +15,7 @@ import numpy as np
 from .errors import ValueTypeError
 from .tensors import DTYPES, Array
 
-__all__ = ["imported", "is_tensor", "is_module", "normalise", "empty", "shares_memory", "dtype_of", "to_numpy", "from_numpy", "from_ring", "in_host_memory",
+__all__ = ["imported", "is_tensor", "is_module", "is_script", "normalise", "empty", "shares_memory", "dtype_of", "to_numpy", "from_numpy", "from_array", "from_ring", "in_host_memory",
            "to_host", "device", "begin", "to_device", "settle", "give_back", "GpuMemory", "gpu_memory",
            "torch_dtype"]  # fmt: skip
 
@@ -34,6 +34,12 @@ def is_tensor(value: Any) -> bool:
 def is_module(value: Any) -> bool:
     torch = imported()
     return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def is_script(value: Any) -> bool:
+    """Whether it is a network or a function of TorchScript."""
+    torch = imported()
+    return torch is not None and isinstance(value, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
 
 
 def normalise(value: Any, what: str) -> Any:
@@ -95,6 +101,11 @@ def from_numpy(data: Array, dtype: str) -> Any:
     if dtype == "bfloat16":
         return torch.from_numpy(data.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(data)
+
+
+def from_array(value: Any) -> Any:
+    """A NumPy array as a tensor over the same memory; everything else as it is."""
+    return from_numpy(value, "") if isinstance(value, np.ndarray) else value
 
 
 def device() -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from . import values
+from . import torch_support, values
 from .author import location_of_caller
 from .components import check_outputs
 from .dag import Dag, Input, Node, Port, Source
@@ -212,6 +212,12 @@ def _outputs(build: Trace, returned: Any) -> dict[str, Port]:
 
 
 def _importable(factory: Any, at: str | None) -> str:
+    if torch_support.is_script(factory):
+        raise DefinitionError(
+            "a TorchScript network was made already, so it would lie in every lane: save it with torch.jit.save, and "
+            'register TorchScript with init={"file": …}',
+            at,
+        )
     module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
     if not callable(factory) or not module or not name:
         raise DefinitionError(
