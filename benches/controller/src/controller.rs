@@ -142,6 +142,8 @@ struct Caller {
     finished: Option<oneshot::Sender<Finished>>,
 }
 
+/// Between two looks at the invokers' health.
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 /// Pings that are kept.
 const PINGS: usize = 1000;
 
@@ -246,7 +248,7 @@ impl Controller {
             if waited > limit {
                 return Err(Error::NotHealthy { index, state, waited });
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(BETWEEN_TRIES).await;
         }
     }
 
@@ -282,16 +284,29 @@ impl Controller {
     /// # Errors
     /// `NoInvoker`, or what Kafka says.
     pub async fn schedule(&self, call: Call) -> Result<Running, Error> {
+        self.schedule_within(call, Duration::ZERO).await
+    }
+
+    /// As `schedule`, for a caller who tries again while no invoker is healthy.
+    ///
+    /// # Errors
+    /// `NoInvoker` if none was healthy within `limit`, or what Kafka says.
+    pub async fn schedule_within(&self, call: Call, limit: Duration) -> Result<Running, Error> {
         let need = Need {
             action: call.message.action.to_string(),
             memory_mb: call.memory_mb,
             concurrency: call.concurrency,
         };
         let namespace = call.message.user.namespace.name.to_string();
-        let index = self
-            .lock()
-            .choose(&namespace, &need, call.blackbox)
-            .ok_or(Error::NoInvoker)?;
+        let begun = Instant::now();
+        let index = loop {
+            let chosen = self.lock().choose(&namespace, &need, call.blackbox);
+            match chosen {
+                Some(index) => break index,
+                None if begun.elapsed() >= limit => return Err(Error::NoInvoker),
+                None => tokio::time::sleep(BETWEEN_TRIES).await,
+            }
+        };
         self.send(index, call, Some(need)).await
     }
 
@@ -323,6 +338,7 @@ impl Controller {
         let limit = call.timeout.max(self.settings.time_limit_std);
         let payload = call.payload();
         let ((answer, answered), (finished, finishing)) = (oneshot::channel(), oneshot::channel());
+        let at = Instant::now();
         {
             let mut cluster = self.lock();
             cluster.callers.insert(
@@ -339,7 +355,7 @@ impl Controller {
                 transid: message.transid.clone(),
                 invoker,
                 blocking: message.blocking,
-                at: Instant::now(),
+                at,
                 force_after: limit * self.settings.timeout_factor + self.settings.timeout_addon,
             });
         }
@@ -352,6 +368,7 @@ impl Controller {
         }
         Ok(Running {
             id,
+            at,
             namespace,
             database: self.settings.database.clone(),
             answered,

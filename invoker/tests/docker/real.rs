@@ -317,7 +317,7 @@ async fn logs_of_a_container_that_is_gone_cannot_be_read() {
     .await;
     on.run(&container, json!({})).await;
     let mut lines = Vec::new();
-    for _ in 0..1000 {
+    for _ in 0..12_000 {
         lines.extend(collect(&on, &container, false).await.lines);
         if !lines.is_empty() {
             break;

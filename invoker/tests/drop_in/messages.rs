@@ -3,14 +3,14 @@
 use super::world::{PATIENCE, in_world};
 use serde_json::{Value, json};
 use stand_in_controller::controller::{Call, fresh};
-use stand_in_controller::health::State;
 use std::time::{Duration, Instant};
 
 /// K-43a, K-43e, K-44, K-46, K-47, K-48, K-49, M-40, M-41, M-42, V-01, V-02, V-03
 #[test]
 fn an_invoker_that_starts_becomes_healthy_and_goes_on_pinging() {
     in_world(async |world| {
-        assert_eq!(world.controller.health_of(0), State::Healthy);
+        // Tests beside this one send activations that end with whisk errors, which count against it (K-45).
+        world.controller.until_healthy(0, PATIENCE).await.unwrap();
         let (sent, answered) = world.controller.tests();
         assert!(sent >= 1 && answered >= 1, "{sent} tests, {answered} answers");
         let begun = Instant::now();
@@ -44,7 +44,7 @@ fn three_times_what_fits_is_answered_without_an_error() {
                 memory_mb: 256,
                 ..Call::new(fresh(&template))
             };
-            running.push(world.controller.schedule(call).await.unwrap());
+            running.push(world.controller.schedule_within(call, PATIENCE).await.unwrap());
         }
         for one in &mut running {
             let answer = tokio::time::timeout(PATIENCE, one.answer())

@@ -4,6 +4,7 @@
 //! | argument | what `/run` does |
 //! | --- | --- |
 //! | `sleep_ms` | answers after so long |
+//! | `gate` | answers once there is a file of this name |
 //! | `answer` | answers this JSON instead of the arguments |
 //! | `bytes` | answers with a text of that length |
 //! | `numbers` | answers with that many numbers of the form 1e9 |
@@ -47,6 +48,11 @@ async fn run(runs: Arc<File>, body: Body) -> (StatusCode, String) {
     let arguments = &body["value"];
     if let Some(sleep) = arguments["sleep_ms"].as_u64() {
         tokio::time::sleep(Duration::from_millis(sleep)).await;
+    }
+    if let Some(gate) = arguments["gate"].as_str() {
+        while !Path::new(gate).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     let status = arguments["status"].as_u64().unwrap_or(200);
     let status = StatusCode::from_u16(u16::try_from(status).unwrap()).unwrap();

@@ -121,6 +121,15 @@ impl World {
         }
     }
 
+    /// What activations with the argument `gate` wait for, until it is opened.
+    pub(crate) fn gate(&self) -> PathBuf {
+        self.folder.join("gate")
+    }
+
+    pub(crate) fn open_gate(&self) {
+        std::fs::write(self.gate(), "").unwrap();
+    }
+
     pub(crate) fn runs_file(&self) -> PathBuf {
         self.folder.join("runs")
     }

@@ -53,7 +53,7 @@ def misbehave(what):
     elif what == "hang":
         time.sleep(600)
     elif what == "wait":
-        time.sleep(8)
+        time.sleep(10)
     elif what == "pause":
         time.sleep(3)
     elif what == "ring":

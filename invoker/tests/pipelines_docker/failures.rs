@@ -94,11 +94,11 @@ fn requests_of_a_killed_lane_are_run_again_if_the_author_allows_it() {
             let first = world.run(&action, json!({})).await;
             let lanes = world.lanes_of(instance(&first));
             assert_eq!(lanes.len(), 3, "{first}");
-            // The first one takes eight seconds, and the second one waits behind it.
+            // The first one takes ten seconds, and the second one waits behind it.
             let one = world.send(&action, json!({ "told": "wait" })).await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.until_in_flight(instance(&first), 1).await;
             let two = world.send(&action, json!({})).await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.until_in_flight(instance(&first), 2).await;
             let begun = Instant::now();
             docker(&["kill", &lanes[1]]);
             let (one, two) = tokio::join!(one.activation(), two.activation());

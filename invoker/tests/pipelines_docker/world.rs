@@ -1,6 +1,8 @@
 //! One set of services and one invoker with simulated slices, and a function of three networks.
 
 use crate::http;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use proto::id::ActivationId;
 use proto::whisk::activation_message::ActivationMessage;
@@ -120,6 +122,30 @@ impl World {
         let reply = http::send(([127, 0, 0, 1], port).into(), request).await;
         assert_eq!(reply.status, 200);
         String::from_utf8(reply.bytes.to_vec()).unwrap()
+    }
+
+    /// How many activations are in flight in an instance, as the invoker says.
+    async fn in_flight(&self, instance: &str) -> u64 {
+        let port = self.invoker.lock().unwrap().port();
+        let operator = format!("Basic {}", STANDARD.encode("invoker.user:invoker.pass"));
+        let headers = [("authorization", operator.as_str())];
+        let request = http::request(Method::GET, "/status.json", &headers, "");
+        let status = http::send(([127, 0, 0, 1], port).into(), request).await.ok();
+        let mut instances = status["instances"].as_array().unwrap().iter();
+        let found = instances.find(|other| other["instance"] == instance);
+        found.map_or(0, |instance| instance["in_flight"].as_u64().unwrap())
+    }
+
+    pub(crate) async fn until_in_flight(&self, instance: &str, count: u64) {
+        let begun = Instant::now();
+        while self.in_flight(instance).await != count {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "never {count} in flight in {instance}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Writes an action of kind `python:3`; `ffs` is its annotation.

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Longest time from a lane's end until the invoker knows of it, on a busy machine.
+const NOTICE: Duration = Duration::from_secs(5);
+
 pub(crate) struct Outcome {
     tenant: Arc<Tenant>,
     x: usize,
@@ -45,8 +48,8 @@ pub(crate) async fn outcomes(world: &World, sent: Vec<Sent>) -> Vec<Outcome> {
         outcomes.push(Outcome {
             tenant: one.tenant,
             x: one.x,
-            began: one.at,
-            ended: one.at + finished.completion_after,
+            began: one.running.at,
+            ended: one.running.at + finished.completion_after,
             told: finished.status.map(u8::from),
             record,
         });
@@ -109,13 +112,15 @@ fn to_blame(outcome: &Outcome, kills: &[Kill]) -> usize {
     let (tenant, record) = (&outcome.tenant, &outcome.record);
     assert!(tenant.has_lanes, "{} has no lanes: {record}", tenant.name);
     let sentence = record["response"]["result"]["error"].as_str().unwrap_or_default();
-    // What was measured against the clock of this process may be told a little late.
-    let during = |kill: &&(usize, &Kill)| {
-        kill.1.tenant == tenant.name && outcome.began <= kill.1.at && kill.1.at <= outcome.ended
+    // Until the invoker knows of it, the instance is still given activations.
+    let during = |(_, kill): &&(usize, &Kill)| {
+        let known = kill.done + NOTICE;
+        kill.tenant == tenant.name && outcome.began <= known && kill.at <= outcome.ended
     };
     let near: Vec<(usize, &Kill)> = kills.iter().enumerate().collect();
     let near: Vec<&(usize, &Kill)> = near.iter().filter(during).collect();
-    let named = near.iter().find(|(_, kill)| {
+    // The last one: an activation may have lived through others, waiting.
+    let named = near.iter().rfind(|(_, kill)| {
         let slice = kill.slice.as_deref().unwrap_or("MIG-");
         sentence.contains(&format!("lane {} ", kill.lane)) && sentence.contains(slice)
     });

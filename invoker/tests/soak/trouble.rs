@@ -20,7 +20,9 @@ pub(crate) struct Kill {
     pub(crate) lane: String,
     /// None if its weights were in host memory.
     pub(crate) slice: Option<String>,
+    /// When it was asked for, and when that had been done.
     pub(crate) at: Instant,
+    pub(crate) done: Instant,
     /// Most activations in flight in the instance.
     pub(crate) limit: u64,
 }
@@ -53,12 +55,14 @@ async fn kill(world: &Arc<World>, random: &mut StdRng) -> Option<Kill> {
     // A chain has one lane a stage; they hold their slices in this order, or none while they are warm.
     let stages = instance["plan"].as_str()?.split('|').count();
     let place = random.random_range(0..stages);
-    let kill = Kill {
+    let at = Instant::now();
+    let mut kill = Kill {
         tenant: instance["function"].as_str()?.split('/').next()?.to_owned(),
         instance: instance["instance"].as_str()?.to_owned(),
         lane: format!("s{place}l0"),
         slice: instance["slices"][place].as_str().map(str::to_owned),
-        at: Instant::now(),
+        at,
+        done: at,
         limit: instance["limit"].as_u64()?,
     };
     let (world, of) = (Arc::clone(world), kill.clone());
@@ -66,6 +70,7 @@ async fn kill(world: &Arc<World>, random: &mut StdRng) -> Option<Kill> {
     let there =
         tokio::task::spawn_blocking(move || world.engine.kill(&world.folder, &of.instance, &of.lane, which));
     let there = there.await.unwrap();
+    kill.done = Instant::now();
     println!(
         "killed: lane {} of {} of {}, {}, {} in flight",
         kill.lane, kill.instance, kill.tenant, instance["state"], instance["in_flight"]

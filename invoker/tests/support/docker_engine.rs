@@ -159,6 +159,13 @@ fn containerd(folder: &Path, bridge: &str, address: &str, ethernet: &str) -> Chi
         done
         kill $containerd
         wait $containerd
+        # A dockerd that is killed while it removes a container leaves the shim, which no task names any more.
+        for process in /proc/[0-9]*; do
+            case "$(tr '\0' ' ' 2>/dev/null <"$process/cmdline")" in
+            *containerd-shim*" -address $FOLDER/containerd "*)
+                kill -KILL $(cat "$process/task/${process#/proc/}/children") "${process#/proc/}" ;;
+            esac
+        done
         ip link delete "$BRIDGE"
         cd /
         awk -v folder="$FOLDER/" 'index($2, folder) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount

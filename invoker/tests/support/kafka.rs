@@ -35,8 +35,16 @@ impl Broker {
 
     /// The same, and it stays away for so long.
     pub(crate) fn away(&mut self, long: Duration) {
-        self.0.stop();
+        self.stop();
         std::thread::sleep(long);
+        self.go_on();
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.0.stop();
+    }
+
+    pub(crate) fn go_on(&mut self) {
         self.0.go_on().unwrap();
     }
 }

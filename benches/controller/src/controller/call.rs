@@ -49,6 +49,8 @@ impl Call {
 #[derive(Debug)]
 pub struct Running {
     pub id: ActivationId,
+    /// When it was sent; what `Finished` says of times counts from here.
+    pub at: std::time::Instant,
     pub(super) namespace: String,
     pub(super) database: Option<Database>,
     pub(super) answered: oneshot::Receiver<Answer>,
