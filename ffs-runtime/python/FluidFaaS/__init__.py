@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .entries import Entry, entry
     from .errors import DefinitionError, FluidFaaSError, InputError, PipelineError, ValueTypeError
     from .ffaas import BUILDDAG, RUN, Context, FFaaS
+    from .mapped import Weights, load_weights, weights
     from .module import Module
     from .onnx import onnx_session
     from .room import empty
@@ -41,13 +42,15 @@ _HOMES = {
     "BUILDDAG": "ffaas", "RUN": "ffaas", "Context": "ffaas", "FFaaS": "ffaas",
     "Module": "module", "empty": "room", "dim": "tensors", "tensor": "tensors", "onnx_session": "onnx",
     "TorchScript": "torchscript",
+    "Weights": "mapped", "weights": "mapped", "load_weights": "mapped",
     "DefinitionError": "errors", "FluidFaaSError": "errors", "InputError": "errors",
     "PipelineError": "errors", "ValueTypeError": "errors",
 }  # fmt: skip
 
 __all__ = [
     "BUILDDAG", "RUN", "Context", "DefinitionError", "Entry", "FFaaS", "FluidFaaSError", "InputError",
-    "Module", "PipelineError", "TorchScript", "ValueTypeError", "component", "dim", "empty", "entry", "function", "onnx_session", "tensor",
+    "Module", "PipelineError", "TorchScript", "ValueTypeError", "Weights", "component", "dim", "empty", "entry", "function", "load_weights",
+    "onnx_session", "tensor", "weights",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from . import torch_support, values
 from .author import location_of_error
 from .dag import Dag, Node
 from .errors import DefinitionError, FluidFaaSError, ValueTypeError
+from .homes import Homes
 
 __all__ = ["Component", "ComponentFailure", "check_outputs", "load", "load_all", "resolve"]
 
@@ -37,9 +38,14 @@ class Component:
         self.node = node
         self._instance = instance
         self._device = torch_support.device() if torch_support.is_module(instance) else None
+        self._homes: Homes | None = None
         if self._device is None:
             self._call = instance.forward if hasattr(instance, "forward") else instance
         else:
+            # On a CPU mapped weights are used where they are.
+            if self._device.type != "cpu":
+                self._homes = Homes(instance)
+                self._homes.enter(self._device)
             self._call = instance.eval().to(self._device)
             torch_support.begin(self._device)
         self._takes_tensors_only = torch_support.is_script(instance)
@@ -74,13 +80,18 @@ class Component:
         if hasattr(self._instance, "evict"):
             self._instance.evict()
         elif self._device is not None:
+            if self._homes is not None:
+                self._homes.leave()
             self._instance.to("cpu")
+            torch_support.give_back()
 
     def resume(self) -> None:
         """Moves the weights back into the slice."""
         if hasattr(self._instance, "resume"):
             self._instance.resume()
         elif self._device is not None:
+            if self._homes is not None:
+                self._homes.enter(self._device)
             self._instance.to(self._device)
 
 

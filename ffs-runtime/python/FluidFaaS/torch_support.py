@@ -17,7 +17,7 @@ from .tensors import DTYPES, Array
 
 __all__ = ["imported", "is_tensor", "is_module", "is_script", "normalise", "empty", "shares_memory", "dtype_of", "to_numpy", "from_numpy", "from_array", "from_ring", "in_host_memory",
            "to_host", "device", "begin", "to_device", "settle", "give_back", "GpuMemory", "gpu_memory",
-           "torch_dtype"]  # fmt: skip
+           "torch_dtype", "in_place_of", "put", "like"]  # fmt: skip
 
 
 def imported() -> ModuleType | None:
@@ -185,6 +185,30 @@ def _cuda() -> Any:
     torch = imported()
     assert torch is not None, "there is a device, so there is torch"
     return torch.cuda
+
+
+def in_place_of(old: Any, new: Any) -> Any:
+    """`new` as what `old` is, a parameter or a buffer; converted only if its dtype differs."""
+    torch = imported()
+    assert torch is not None, "there is a tensor, so there is torch"
+    new = new.to(old.dtype)
+    if isinstance(old, torch.nn.Parameter):
+        return torch.nn.Parameter(new, requires_grad=old.requires_grad)
+    return new
+
+
+def put(module: Any, name: str, tensor: Any) -> None:
+    """Makes `tensor` the parameter or buffer `name`, as `state_dict` spells it."""
+    owner, _, own = name.rpartition(".")
+    place = module.get_submodule(owner)
+    (place._parameters if own in place._parameters else place._buffers)[own] = tensor
+
+
+def like(tensor: Any, data: Array) -> Any:
+    """A tensor of the same dtype and shape over the bytes of `data`."""
+    torch = imported()
+    assert torch is not None, "there is a tensor, so there is torch"
+    return torch.from_numpy(data).view(tensor.dtype).view(tensor.shape)
 
 
 def _storage(value: Any) -> int:
