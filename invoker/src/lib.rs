@@ -22,6 +22,7 @@ pub mod plan;
 pub mod saved;
 pub mod completion;
 pub mod blacklist;
+pub mod weights;
 pub mod container;
 pub mod bus;
 pub mod store;

@@ -3,8 +3,9 @@
 //! It is held by a lock, so that a second daemon does not sweep away what the first one runs.
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use tokio::net::UnixListener;
 
 /// Containers pass through to what is theirs, and list nothing.
 const PASSAGE: u32 = 0o711;
@@ -66,6 +67,18 @@ impl RunDirectory {
     pub fn process_engine(&self) -> PathBuf {
         self.path.join("process")
     }
+}
+
+/// Listens on a Unix socket to which only the group of `uid` can connect; none: only the daemon's own user.
+///
+/// # Errors
+/// If the socket cannot be made.
+pub fn bind(path: &Path, uid: Option<u32>) -> std::io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    let mode = if uid.is_some() { 0o660 } else { 0o600 };
+    chown(path, None, uid)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
 }
 
 /// Where a daemon of this name keeps it unless it is told: in memory, and short enough for sockets.

@@ -191,6 +191,7 @@ fn settings(
             policy: arguments.policy.clone(),
             sharing: SharingSettings::default(),
             keep_alive: Duration::from_secs(arguments.keep_alive),
+            weights: Bytes(host.memory.0 / 16),
             layers: run.layers(),
         },
         runtimes: Runtimes::built_in(),

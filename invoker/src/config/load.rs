@@ -122,6 +122,7 @@ pub fn read(reader: &mut Reader<'_>) -> Configuration {
             policy: node.policy.clone(),
             sharing: node.sharing,
             keep_alive: node.keep_alive,
+            weights: node.weights,
             layers: PathBuf::new(),
         },
         runtimes: runtimes(reader).with_local_images(local_image_prefix),

@@ -281,6 +281,8 @@ pub struct PipelineSettings {
     pub sharing: SharingSettings,
     /// Idle time before an instance goes cold.
     pub keep_alive: Duration,
+    /// Memory for weights that several lanes use, beside that of all containers.
+    pub weights: Bytes,
     /// Directory that holds one config layer per instance; in memory.
     pub layers: PathBuf,
 }
@@ -320,6 +322,7 @@ impl Settings {
                 policy: "fluidfaas".to_owned(),
                 sharing: SharingSettings::default(),
                 keep_alive: Duration::from_secs(600),
+                weights: Bytes::mib(1024),
                 layers,
             },
             runtimes,

@@ -15,6 +15,8 @@ pub struct NodeSettings {
     pub policy: String,
     pub sharing: SharingSettings,
     pub keep_alive: Duration,
+    /// Memory for weights that several lanes use, beside that of all containers.
+    pub weights: Bytes,
     /// What must survive a restart.
     pub state_dir: PathBuf,
     /// What need not; none: by the invoker's name, where the system keeps such things.
@@ -125,6 +127,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> NodeSettings {
         policy: policy(reader),
         sharing: sharing::read(reader),
         keep_alive: reader.get("ffs.keep-alive", "10 minutes", &DURATION),
+        weights: reader.get("ffs.weights-memory", "1 g", &SIZE),
         state_dir: reader.get("ffs.state-dir", "/var/lib/ffs-invoker", &ABSOLUTE),
         run_dir: reader.find("ffs.run-dir", &ABSOLUTE),
         grace: reader.get("ffs.grace", "4 seconds", &DURATION),

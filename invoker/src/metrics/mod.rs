@@ -8,9 +8,11 @@ mod family;
 mod pipelines;
 mod process;
 mod timing;
+mod weights;
 
 pub use pipelines::{pipeline_run, pipelines};
 pub use timing::{Timed, Timing, Transaction};
+pub use weights::{weights_evicted, weights_given, weights_kept};
 
 use crate::config::MetricsSettings;
 use family::{Family, Naming};

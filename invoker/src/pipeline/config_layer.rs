@@ -148,6 +148,11 @@ impl ConfigLayer {
         self.path.join("control")
     }
 
+    /// Where lanes are to get weights.
+    pub fn weights(&self) -> PathBuf {
+        self.path.join("weights")
+    }
+
     /// # Errors
     /// If the file cannot be written; the old one is then still there.
     pub fn write_state(&self, state: &StateDocument) -> Result<(), Error> {

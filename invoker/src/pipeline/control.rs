@@ -4,6 +4,7 @@
 //! lanes say is untrusted: lines are bounded, and so is all that waits here. A connection is also
 //! the lane's lifeline: dropping the [`Control`] closes them all, and the lanes end.
 
+use crate::run_directory;
 use futures::StreamExt;
 use proto::ffs::control::{InvokerMessage, LaneMessage, MAX_LINE};
 use proto::ffs::state::Desired;
@@ -11,7 +12,6 @@ use proto::id::LaneId;
 use proto::unit::{Bytes, Millis};
 use rand::RngExt;
 use std::collections::BTreeMap;
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -267,7 +267,7 @@ fn listen(
             path: path.to_owned(),
         });
     }
-    let listener = bind(path, uid).map_err(|source| Error::Listen {
+    let listener = run_directory::bind(path, uid).map_err(|source| Error::Listen {
         path: path.to_owned(),
         source,
     })?;
@@ -293,14 +293,6 @@ fn listen(
     );
     control.tasks.spawn(accept);
     Ok((control, receiver))
-}
-
-fn bind(path: &Path, uid: Option<u32>) -> std::io::Result<UnixListener> {
-    let listener = UnixListener::bind(path)?;
-    let mode = if uid.is_some() { 0o660 } else { 0o600 };
-    chown(path, None, uid)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(listener)
 }
 
 async fn accept(listener: UnixListener, lanes: Arc<Lanes>, tasks: TaskTracker, stop: CancellationToken) {

@@ -3,6 +3,7 @@
 use super::config_layer::ConfigLayer;
 use super::control::{Control, Speaker};
 use crate::container::{Container, SharedMemory};
+use crate::weights::Door;
 use proto::ffs::state::Desired;
 use proto::ffs::timing::{LaneTiming, RecordLane};
 use proto::id::{ComponentId, InstanceId, LaneId, ProfileName, SliceUuid};
@@ -52,6 +53,8 @@ pub(super) struct Remains {
     pub(super) layer: ConfigLayer,
     pub(super) control: Control,
     pub(super) shared_memory: Option<SharedMemory>,
+    /// What the lanes were given counts until they are gone.
+    pub(super) weights: Option<Door>,
     /// Of the newest state that was written.
     pub(super) written: u64,
 }

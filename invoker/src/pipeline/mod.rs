@@ -14,6 +14,7 @@ pub use instance::{Instance, Report, Reporter};
 use crate::activation::{Executable, Job, run};
 use crate::config::{Identity, Settings};
 use crate::container::{ContainerEngine, ContainerSpec, LaneSpec, SliceAccess, SliceLimits};
+use crate::weights::WeightStore;
 use config_layer::ConfigLayers;
 use proto::ffs::migs::{MigsDocument, Slice};
 use proto::unit::Bytes;
@@ -72,6 +73,7 @@ impl Example {
 pub struct Pipelines {
     engine: Arc<dyn ContainerEngine>,
     layers: ConfigLayers,
+    weights: WeightStore,
     settings: Arc<Settings>,
     uids: AtomicU32,
     names: AtomicU64,
@@ -82,6 +84,7 @@ impl Pipelines {
         Self {
             engine,
             layers,
+            weights: WeightStore::new(settings.pipelines.weights),
             settings,
             uids: AtomicU32::new(0),
             names: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! tmpfs → config layer → control socket → lanes → ready; all or nothing. And the way back, which
 //! always completes.
 
-use super::config_layer::Documents;
+use super::config_layer::{ConfigLayer, Documents};
 use super::control::{Control, Heard, LaneEvent};
 use super::instance::{Changes, Death, Instance, Lane, Remains, Report, Reporter, lane_sentence};
 use super::{Example, Pipelines, access, find};
@@ -9,6 +9,7 @@ use crate::completion::response::{self, Verdict};
 use crate::completion::texts;
 use crate::container::action_proxy::{self, BodyLimit, Connect};
 use crate::container::{self, Container, LaneSpec, SharedMemory, SliceLimits};
+use crate::weights::{Door, Holder};
 use futures::future::{join_all, select_all};
 use proto::ffs::assignment::{AssignmentDocument, Lane as AssignedLane};
 use proto::ffs::control::InvokerMessage;
@@ -70,6 +71,7 @@ pub fn provisioning_fault(error: &container::Error) -> Fault {
 #[derive(Debug, Default)]
 struct Scaffold {
     shared_memory: Option<SharedMemory>,
+    weights: Option<Door>,
     containers: Vec<Container>,
     /// Under way.
     starts: JoinSet<(LaneId, Result<Container, container::Error>)>,
@@ -161,6 +163,8 @@ impl Pipelines {
         )
         .map_err(|error| Fault::whisk(chain(&error)))?;
 
+        scaffold.weights = self.open_weights(start, lanes.len(), &layer, owner);
+
         let mut specs = BTreeMap::new();
         for lane in &lanes {
             let slice = find(&start.migs, &lane.mig.uuid)
@@ -238,6 +242,7 @@ impl Pipelines {
                 layer,
                 control,
                 shared_memory: scaffold.shared_memory.clone(),
+                weights: scaffold.weights.take(),
                 written: assignment.epoch,
             })),
         });
@@ -246,6 +251,25 @@ impl Pipelines {
         tokio::spawn(async move { watch_lanes(&watched, engine.as_ref(), heard, dead).await });
         info!(instance = %start.instance, plan = instance.plan, "ready");
         Ok(instance)
+    }
+
+    /// Where the lanes of an instance find weights that others have, too; without it they use files of their own.
+    fn open_weights(
+        &self,
+        start: &Start,
+        lanes: usize,
+        layer: &ConfigLayer,
+        owner: Option<u32>,
+    ) -> Option<Door> {
+        let holder = Holder {
+            namespace: start.function.namespace.clone(),
+            instance: start.instance.clone(),
+            limit: Bytes(start.memory.0.saturating_mul(lanes as u64)),
+        };
+        let opened = self.weights.open(&layer.weights(), owner, holder);
+        let said =
+            opened.inspect_err(|error| warn!(instance = %start.instance, %error, "weights are not shared"));
+        said.ok()
     }
 
     /// Every lane says hello, is limited, is told to run, and loads; the head is initialised too.
@@ -382,6 +406,7 @@ impl Pipelines {
             remains.shared_memory.as_ref(),
         )
         .await;
+        drop(remains.weights);
         remains.control.close().await;
         if let Err(error) = remains.layer.remove() {
             warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "config layer not removed");

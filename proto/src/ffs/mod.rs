@@ -13,6 +13,7 @@ pub mod assignment;
 pub mod state;
 pub mod annotation;
 pub mod control;
+pub mod weights;
 pub mod build;
 pub mod timing;
 pub mod sandbox;

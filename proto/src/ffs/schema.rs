@@ -1,6 +1,8 @@
 //! JSON Schemas of our documents, for those who do not write Rust; published in `proto/schemas/`.
 
-use super::{Document, annotation, assignment, build, control, dag, migs, profile, ranking, state, timing};
+use super::{
+    Document, annotation, assignment, build, control, dag, migs, profile, ranking, state, timing, weights,
+};
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema};
@@ -18,6 +20,8 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("annotation", of::<annotation::Annotation>()),
         ("control-lane", of::<control::LaneMessage>()),
         ("control-invoker", of::<control::InvokerMessage>()),
+        ("weights-request", of::<weights::WeightsRequest>()),
+        ("weights-answer", of::<weights::WeightsAnswer>()),
         ("build-request", of::<build::BuildRequest>()),
         ("profile-request", of::<build::ProfileRequest>()),
         ("profile-rows", of::<build::ProfileRows>()),
