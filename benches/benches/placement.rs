@@ -215,6 +215,7 @@ fn profile(dag: &Dag, mib: impl Fn(usize) -> u64) -> Profile {
                     exec_ms_p95: Millis(ms),
                     samples: 30,
                     batches: BTreeMap::new(),
+                    observed: None,
                 };
                 (name.parse().expect("a profile"), times)
             })

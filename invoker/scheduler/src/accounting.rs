@@ -79,10 +79,13 @@ pub struct Counts {
     /// Starts, stops, evictions …, by [`What::name`] and the label of the reason.
     #[serde(serialize_with = "rows")]
     pub decisions: BTreeMap<(&'static str, &'static str), u64>,
+    /// Times of components that were corrected by what was observed: by slice profile, `slower` or `faster`.
+    #[serde(serialize_with = "rows")]
+    pub drifts: BTreeMap<(ProfileName, &'static str), u64>,
 }
 
-fn rows<S: Serializer>(
-    counts: &BTreeMap<(&'static str, &'static str), u64>,
+fn rows<S: Serializer, K: Serialize>(
+    counts: &BTreeMap<(K, &'static str), u64>,
     to: S,
 ) -> Result<S::Ok, S::Error> {
     to.collect_seq(
@@ -216,6 +219,10 @@ impl Accounts {
         if from != to {
             *self.counts.transitions.entry((from, to)).or_default() += 1;
         }
+    }
+
+    pub(crate) fn count_drift(&mut self, on: &ProfileName, label: &'static str) {
+        *self.counts.drifts.entry((on.clone(), label)).or_default() += 1;
     }
 
     pub(crate) fn count(&mut self, what: What, reason: &'static str) {
@@ -357,7 +364,7 @@ mod tests {
         let counts = serde_json::to_value(accounts.counts()).unwrap();
         assert_eq!(
             counts,
-            json!({"transitions": [["starting", "hot", 1]], "decisions": [["stop", "idle", 2]]})
+            json!({"transitions": [["starting", "hot", 1]], "decisions": [["stop", "idle", 2]], "drifts": []})
         );
     }
 }

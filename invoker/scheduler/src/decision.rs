@@ -31,6 +31,8 @@ pub struct Decision {
 pub enum What {
     Build,
     Profile,
+    /// Components take another time than the profile says.
+    Drift,
     Start,
     Stop,
     /// Weights go to host memory.
@@ -51,6 +53,7 @@ impl What {
         match self {
             Self::Build => "build",
             Self::Profile => "profile",
+            Self::Drift => "drift",
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Evict => "evict",

@@ -5,7 +5,9 @@ use crate::work::{ActionRevision, ContainerNumber, Request, Saved};
 use proto::ffs::build::ProfileRows;
 use proto::ffs::dag::DagDocument;
 use proto::ffs::migs::MigsDocument;
-use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
+use proto::id::{ActivationId, ComponentId, InstanceId, LaneId, SliceUuid};
+use proto::unit::Millis;
+use std::collections::BTreeMap;
 
 /// Something that has happened. What is unknown to the scheduler (a late answer about something
 /// that is gone) changes nothing.
@@ -71,6 +73,12 @@ pub enum Event {
         instance: InstanceId,
         lane: LaneId,
         turn: u64,
+    },
+    /// How long components of an instance took in one activation, which it has just answered: one execution
+    /// each, without transfers and waiting.
+    Observed {
+        instance: InstanceId,
+        times: BTreeMap<ComponentId, Millis>,
     },
     /// A lane ended by itself. The scheduler answers with `Stop`.
     LaneDied {

@@ -1,21 +1,24 @@
 //! What is known of one revision of an action: its DAG, its profile as far as it is measured, and
 //! the rankings that follow from them. Found out once, and kept over restarts by the caller.
 
-use crate::dag::Dag;
+use crate::dag::{ComponentSet, Dag};
+use crate::drift::{Drift, DriftSettings};
 use crate::fault::Fault;
 use crate::free::Kind;
+use crate::instant::Instant;
 use crate::partition::enumerate;
 use crate::policy::Policy;
 use crate::profile::{Profile, document_hash};
 use crate::ranking::{Ranking, rank};
+use crate::reason::Drifted;
 use crate::slices::Lease;
 use crate::work::{ActionRevision, Saved};
 use proto::ffs::build::ProfileRows;
 use proto::ffs::dag::DagDocument;
-use proto::ffs::profile::{ComponentProfile, ProfileDocument, ProfileSchema, ProfileSource};
+use proto::ffs::profile::{ComponentProfile, ObservedTimes, ProfileDocument, ProfileSchema, ProfileSource};
 use proto::ffs::ranking::{Mode, RankingDocument};
 use proto::id::{ActivationId, ComponentId, ProfileName};
-use proto::unit::Bytes;
+use proto::unit::{Bytes, Millis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +41,8 @@ pub(crate) struct Knowledge {
     measured: BTreeSet<ProfileName>,
     /// Slice profiles on which the measurement failed.
     pub(crate) failed: BTreeMap<ProfileName, Fault>,
+    /// Whether components take as long as the profile says.
+    drift: Drift,
     /// An activation that this process has seen, for measurements.
     pub(crate) example: Option<ActivationId>,
     rankings: BTreeMap<&'static str, Arc<Ranked>>,
@@ -70,7 +75,7 @@ pub(crate) struct Ranked {
     pub(crate) costs: Arc<Profile>,
     pub(crate) ranking: Ranking,
     pub(crate) document: Arc<RankingDocument>,
-    /// Time alone, unsplit, on the smallest slice that holds the function.
+    /// Time alone, unsplit, on the smallest slice that holds the function, as it was measured.
     alone: Duration,
 }
 
@@ -178,6 +183,45 @@ impl Knowledge {
         self.know_profile(Arc::new(document))
     }
 
+    /// Holds one execution of a component on a kind of slice against what is reckoned with. If that has to be
+    /// corrected, it is, and the reason is returned.
+    pub(crate) fn observe(
+        &mut self,
+        component: &ComponentId,
+        kind: &ProfileName,
+        took: Duration,
+        now: Instant,
+        settings: &DriftSettings,
+    ) -> Option<Drifted> {
+        let dag = self.graph.known()?;
+        let lane = ComponentSet::of(dag.position(component)?);
+        let reckoned = self.profile.as_ref()?.time(lane, kind)?;
+        let seen = self.drift.see(component, kind, took, reckoned, now, settings)?;
+        let mut document = self.document.as_deref()?.clone();
+        let row = document.components.get_mut(component)?.by_mig.get_mut(kind)?;
+        let observed = ObservedTimes {
+            exec_ms_p50: millis(seen.p50),
+            exec_ms_p95: millis(seen.p95),
+            samples: seen.runs,
+        };
+        let drifted = Drifted {
+            component: component.clone(),
+            kind: kind.clone(),
+            profiled: row.exec_ms_p50,
+            reckoned: row.observed.map(|before| before.exec_ms_p50),
+            seen: observed.exec_ms_p50,
+            runs: seen.runs,
+        };
+        row.observed = Some(observed);
+        self.know_profile(Arc::new(document)).ok()?;
+        Some(drifted)
+    }
+
+    /// What components cost, once each has a time somewhere.
+    pub(crate) fn costs(&self) -> Option<&Arc<Profile>> {
+        self.profile.as_ref()
+    }
+
     pub(crate) fn dag(&self) -> Option<&Arc<DagDocument>> {
         match &self.graph {
             Graph::Known(document, _) => Some(document),
@@ -217,7 +261,7 @@ impl Knowledge {
             .as_ref()
             .zip(self.graph.known())
             .map(|(profile, dag)| {
-                let lanes = (0..dag.len()).map(crate::dag::ComponentSet::of);
+                let lanes = (0..dag.len()).map(ComponentSet::of);
                 lanes.map(|lane| profile.memory(lane)).min().unwrap_or_default()
             });
         self.declared.is_none()
@@ -246,14 +290,13 @@ impl Knowledge {
         let partitions = enumerate(dag, profile, Mode::Lanes).map_err(|error| error.to_string())?;
         let ranking = rank(dag, profile, &partitions, kinds, &policy.rank_options())
             .map_err(|error| error.to_string())?;
-        let unsplit = ranking.find(&ranking.names(dag.all())).unwrap_or(0);
         let ranked = Arc::new(Ranked {
             dag: Arc::clone(document),
             graph: Arc::clone(dag),
             profile: Arc::clone(profile_document),
             costs: Arc::clone(profile),
             document: Arc::new(ranking.document(document_hash(profile_document))),
-            alone: ranking.latency(unsplit),
+            alone: profile.promised(dag.all(), kinds),
             ranking,
         });
         self.rankings.insert(policy.name(), Arc::clone(&ranked));
@@ -273,4 +316,8 @@ impl Graph {
             Self::Unknown | Self::Building { .. } => None,
         }
     }
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis(time.as_secs_f64() * 1e3)
 }

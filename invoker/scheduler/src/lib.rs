@@ -23,6 +23,7 @@ pub mod event;
 pub mod command;
 pub mod reason;
 mod knowledge;
+pub mod drift;
 pub mod accounting;
 pub mod decision;
 pub mod instance;

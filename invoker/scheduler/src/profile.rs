@@ -1,11 +1,12 @@
 //! What each component costs: memory, and time on each slice profile.
 //!
 //! A profile may lack rows: a component that was not measured on a slice profile has no time
-//! there, and is not placed there. Nothing is guessed. Source: FluidFaaS §3; memory of a lane: ours.
+//! there, and is not placed there. Nothing is guessed. What was observed in running instances holds in
+//! place of what was measured. Source: FluidFaaS §3; memory of a lane: ours.
 
 use crate::dag::{ComponentSet, Dag, MAX_SIZE, Origin};
 use crate::free::{Kind, needed_mib};
-use proto::ffs::profile::{ComponentProfile, ExecutionTimes, ProfileDocument, ProfileSource};
+use proto::ffs::profile::{ComponentProfile, ProfileDocument, ProfileSource};
 use proto::id::{ComponentId, ProfileName};
 use proto::unit::{Bytes, Millis};
 use sha2::{Digest, Sha256};
@@ -38,6 +39,8 @@ struct Costs {
     tensors: u64,
     /// Nanoseconds by column; none where it was not measured.
     times: Vec<Option<u64>>,
+    /// The same as measured or declared, whatever was observed since.
+    profiled: Vec<Option<u64>>,
     slowest: u64,
     load: Duration,
     swap_in: Duration,
@@ -186,6 +189,22 @@ impl Profile {
         self.nanos(lane, self.column(profile)?).map(Duration::from_nanos)
     }
 
+    /// How long a lane takes alone on the smallest of these kinds of slices that holds it, as it was measured
+    /// or declared: what is observed later changes no promise. Where none holds it, at its slowest.
+    pub fn promised(&self, lane: ComponentSet, kinds: &[Kind]) -> Duration {
+        let memory = self.memory(lane);
+        let on = |kind: &Kind| -> Option<u64> {
+            let column = self.column(&kind.profile)?;
+            lane.iter().map(|c| self.components[c].profiled[column]).sum()
+        };
+        let holding = kinds.iter().filter(|kind| memory <= kind.memory);
+        let timed = holding.filter_map(|kind| Some((kind, on(kind)?)));
+        let smallest = timed.min_by_key(|(kind, _)| *kind);
+        let slowest = |c: usize| self.components[c].profiled.iter().flatten().max().copied();
+        let nanos = smallest.map_or_else(|| lane.iter().filter_map(slowest).sum(), |(_, nanos)| nanos);
+        Duration::from_nanos(nanos)
+    }
+
     /// Storage → slice, one component after the other.
     pub fn load_time(&self, lane: ComponentSet) -> Duration {
         lane.iter().map(|component| self.components[component].load).sum()
@@ -278,14 +297,18 @@ fn costs(id: &ComponentId, row: &ComponentProfile, columns: &[ProfileName]) -> R
             });
         }
     }
-    let mut times = Vec::with_capacity(columns.len());
+    let (mut profiled, mut times) = (
+        Vec::with_capacity(columns.len()),
+        Vec::with_capacity(columns.len()),
+    );
     for column in columns {
-        let nanos = row
-            .by_mig
-            .get(column)
-            .map(|row| p50_nanos(id, column, row))
-            .transpose()?;
-        times.push(nanos);
+        let row = row.by_mig.get(column);
+        let measured = row.map(|row| (row.exec_ms_p50, row.exec_ms_p95, row.samples));
+        let observed = row.and_then(|row| row.observed);
+        let observed = observed.map(|seen| (seen.exec_ms_p50, seen.exec_ms_p95, seen.samples));
+        let nanos = |row: Option<_>| row.map(|row| p50_nanos(id, column, row)).transpose();
+        profiled.push(nanos(measured)?);
+        times.push(nanos(observed.or(measured))?);
     }
     Ok(Costs {
         weights: row.weights_bytes.0,
@@ -299,35 +322,31 @@ fn costs(id: &ComponentId, row: &ComponentProfile, columns: &[ProfileName]) -> R
             .max()
             .expect("by_mig is not empty"),
         times,
+        profiled,
         load: duration(id, "load_ms", row.load_ms)?,
         swap_in: duration(id, "swap_in_ms", row.swap_in_ms)?,
         swap_out: duration(id, "swap_out_ms", row.swap_out_ms)?,
     })
 }
 
-fn p50_nanos(id: &ComponentId, column: &ProfileName, row: &ExecutionTimes) -> Result<u64, ProfileError> {
+fn p50_nanos(
+    id: &ComponentId,
+    column: &ProfileName,
+    (p50, p95, samples): (Millis, Millis, u32),
+) -> Result<u64, ProfileError> {
     let error = |field: &str, value: String, expected| ProfileError::Value {
         component: id.clone(),
         field: format!("{field} on {column}"),
         value,
         expected,
     };
-    let nanos = nanos(row.exec_ms_p50).filter(|nanos| *nanos > 0);
-    let nanos = nanos.ok_or_else(|| {
-        error(
-            "exec_ms_p50",
-            row.exec_ms_p50.0.to_string(),
-            "more than 0 and at most a day",
-        )
-    })?;
-    if !row.exec_ms_p95.0.is_finite() || row.exec_ms_p95.0 < row.exec_ms_p50.0 {
-        return Err(error(
-            "exec_ms_p95",
-            row.exec_ms_p95.0.to_string(),
-            "at least exec_ms_p50",
-        ));
+    let nanos = nanos(p50).filter(|nanos| *nanos > 0);
+    let nanos =
+        nanos.ok_or_else(|| error("exec_ms_p50", p50.0.to_string(), "more than 0 and at most a day"))?;
+    if !p95.0.is_finite() || p95.0 < p50.0 {
+        return Err(error("exec_ms_p95", p95.0.to_string(), "at least exec_ms_p50"));
     }
-    if row.samples == 0 {
+    if samples == 0 {
         return Err(error("samples", "0".to_owned(), "at least 1"));
     }
     Ok(nanos)
@@ -345,7 +364,7 @@ fn duration(id: &ComponentId, field: &str, millis: Millis) -> Result<Duration, P
 }
 
 /// None unless it is between 0 and a day, so that sums never overflow.
-fn nanos(millis: Millis) -> Option<u64> {
+pub(crate) fn nanos(millis: Millis) -> Option<u64> {
     const DAY_MS: f64 = 86_400_000.0;
     (0.0..=DAY_MS)
         .contains(&millis.0)

@@ -2,7 +2,7 @@
 
 use crate::fault::{Blame, Fault};
 use proto::id::{ComponentId, InstanceId, LaneId, ProfileName};
-use proto::unit::Bytes;
+use proto::unit::{Bytes, Millis};
 use std::fmt;
 use std::time::Duration;
 
@@ -227,6 +227,47 @@ impl fmt::Display for ShareReason {
             }
             Self::Alone => f.write_str("nobody else is left there"),
         }
+    }
+}
+
+/// Why another time than the profile's is reckoned with from now on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drifted {
+    pub component: ComponentId,
+    pub kind: ProfileName,
+    /// What the profile said.
+    pub profiled: Millis,
+    /// What was reckoned with until now, if something else was seen before.
+    pub reckoned: Option<Millis>,
+    pub seen: Millis,
+    pub runs: u32,
+}
+
+impl Drifted {
+    /// One word for counters.
+    pub fn label(&self) -> &'static str {
+        if self.seen > self.reckoned.unwrap_or(self.profiled) {
+            "slower"
+        } else {
+            "faster"
+        }
+    }
+}
+
+impl fmt::Display for Drifted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            component,
+            kind,
+            runs,
+            ..
+        } = self;
+        let (profiled, seen) = (self.profiled.0, self.seen.0);
+        write!(f, "{component} on {kind}: profile said {profiled:.1} ms, ")?;
+        if let Some(Millis(reckoned)) = self.reckoned {
+            write!(f, "{reckoned:.1} ms seen before, now ")?;
+        }
+        write!(f, "{seen:.1} ms seen over {runs} runs")
     }
 }
 

@@ -144,6 +144,7 @@ impl Scheduler {
                 pipelines.turn_returned(&instance, lane, turn, step);
                 concerned = false;
             }
+            Event::Observed { instance, times } => concerned = pipelines.observed(&instance, &times, step),
             Event::StartFailed { instance, fault } => pipelines.start_failed(&instance, &fault, step),
             Event::LaneDied {
                 instance,

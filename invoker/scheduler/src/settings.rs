@@ -1,5 +1,6 @@
 //! What an operator may set; the defaults are the contract's (section 1.3) and `fluidfaas.md`'s.
 
+use crate::drift::DriftSettings;
 use proto::unit::Bytes;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub least_limit: Duration,
     /// A function's activations rest this long before its other slice profiles are measured.
     pub profile_rest: Duration,
+    /// When observed times take the place of a profile's.
+    pub drift: DriftSettings,
     /// Decisions kept.
     pub decisions: usize,
 }
@@ -86,6 +89,7 @@ impl Default for Settings {
             turn_most: Duration::from_millis(200),
             least_limit: Duration::from_secs(60),
             profile_rest: Duration::from_secs(1),
+            drift: DriftSettings::default(),
             decisions: 200,
         }
     }

@@ -53,6 +53,7 @@ proptest! {
 #[test]
 fn the_world_sees_every_kind_of_command() {
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    let mut drifts = 0;
     for seed in 0..200_u32 {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
         let numbers = (0..1200).map(|_| {
@@ -61,11 +62,13 @@ fn the_world_sees_every_kind_of_command() {
         });
         let mut world = World::new(Choices::new(numbers.collect()));
         world.run();
+        drifts += world.drifts();
         for said in world.said.iter().filter_map(|said| said.strip_prefix("    ")) {
             let kind = said.split([' ', '(']).next().unwrap_or_default();
             *seen.entry(kind.to_owned()).or_default() += 1;
         }
     }
+    assert!(drifts >= 10, "{drifts} times were corrected");
     for kind in [
         "Build",
         "Profile",

@@ -68,6 +68,22 @@ pub struct ExecutionTimes {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("propertyNames" = { "pattern": "^[1-9][0-9]*$" }))]
     pub batches: BTreeMap<String, BatchTimes>,
+    /// What was seen in running instances, once that had left the times above; it holds in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedTimes>,
+}
+
+/// Times of executions that served activations.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ObservedTimes {
+    /// More than 0.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub exec_ms_p50: Millis,
+    /// Not less than `exec_ms_p50`.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub exec_ms_p95: Millis,
+    #[schemars(range(min = 1))]
+    pub samples: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -104,19 +120,16 @@ impl Document for ProfileDocument {
 impl ExecutionTimes {
     /// Whether the times are positive and in order; `path` is where they stand.
     pub(super) fn check(&self, path: &str) -> Result<(), DecodeError> {
-        for (name, time) in [
-            ("exec_ms_p50", self.exec_ms_p50),
-            ("exec_ms_p95", self.exec_ms_p95),
-        ] {
-            if time.0.is_nan() || time.0 <= 0.0 {
-                return Err(flaw(
-                    format_args!("{path}.{name}"),
-                    format_args!("{}, expected more than 0", time.0),
-                ));
-            }
+        measured(path, self.exec_ms_p50, self.exec_ms_p95, self.samples)?;
+        if let Some(observed) = self.observed {
+            let path = format!("{path}.observed");
+            measured(
+                &path,
+                observed.exec_ms_p50,
+                observed.exec_ms_p95,
+                observed.samples,
+            )?;
         }
-        in_order(path, self.exec_ms_p50, self.exec_ms_p95)?;
-        at_least(format_args!("{path}.samples"), self.samples, 1_u32)?;
         for (size, times) in &self.batches {
             let path = format!("{path}.batches.{size}");
             if size.starts_with('0') || size.parse::<u32>().is_err() {
@@ -128,6 +141,20 @@ impl ExecutionTimes {
         }
         Ok(())
     }
+}
+
+/// Whether the times are positive and in order, and there is a sample.
+fn measured(path: &str, p50: Millis, p95: Millis, samples: u32) -> Result<(), DecodeError> {
+    for (name, time) in [("exec_ms_p50", p50), ("exec_ms_p95", p95)] {
+        if time.0.is_nan() || time.0 <= 0.0 {
+            return Err(flaw(
+                format_args!("{path}.{name}"),
+                format_args!("{}, expected more than 0", time.0),
+            ));
+        }
+    }
+    in_order(path, p50, p95)?;
+    at_least(format_args!("{path}.samples"), samples, 1_u32)
 }
 
 fn in_order(path: &str, p50: Millis, p95: Millis) -> Result<(), DecodeError> {

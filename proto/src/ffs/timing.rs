@@ -1,10 +1,11 @@
 //! Where an activation's time went: the header `FFS-Timing` from the head, and the annotation
 //! `ffs` on the activation record.
 
-use crate::id::{LaneId, ProfileName};
+use crate::id::{ComponentId, LaneId, ProfileName};
 use crate::unit::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Response header of `/run` that carries [`Timing`] as JSON.
 pub const TIMING_HEADER: &str = "ffs-timing";
@@ -25,6 +26,10 @@ pub struct LaneTiming {
     /// From the frame's arrival to the start of its execution.
     pub queue_ms: Millis,
     pub exec_ms: Millis,
+    /// One execution of each component that ran to its end: without rings, turns, and whatever else the
+    /// lane does. Of several runs of the DAG in one request the mean.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<ComponentId, Millis>,
 }
 
 /// Value of the annotation `ffs` on the activation record.

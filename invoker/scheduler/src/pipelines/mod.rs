@@ -10,6 +10,7 @@
 mod function;
 mod grow;
 mod measure;
+mod observe;
 mod residency;
 mod running;
 mod scale;

@@ -1,14 +1,16 @@
 //! One instance of a function, with what the books know of it.
 
+use crate::dag::ComponentSet;
 use crate::fault::Fault;
 use crate::instance::State;
 use crate::instant::Instant;
 use crate::job::Job;
+use crate::profile::Profile;
 use crate::reason::Refusal;
 use crate::settings::{Settings, Victims};
 use crate::slices::Lease;
 use crate::work::FunctionKey;
-use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
+use proto::id::{ActivationId, InstanceId, LaneId, ProfileName, SliceUuid};
 use proto::unit::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,6 +35,8 @@ pub(crate) struct Instance {
     pub(crate) bottleneck: Duration,
     /// Of one activation alone.
     pub(super) latency: Duration,
+    /// The part of the latency that is spent between lanes.
+    pub(super) transfer: Duration,
     pub(super) slo: Option<Duration>,
     /// What its weights take from host memory to the slices.
     pub(super) swap_in: Duration,
@@ -41,6 +45,8 @@ pub(crate) struct Instance {
     pub(super) used: Instant,
     /// Activations so far.
     pub(super) uses: u64,
+    /// Observed since it was ready: the first ones tell nothing of the components.
+    pub(super) observed: u32,
     /// Since when it needs less of its slices than `demote`; none if it does not, as far as is known.
     pub(super) cool_since: Option<Instant>,
     /// Since when it needs more than `promote`.
@@ -56,6 +62,8 @@ pub(crate) struct Instance {
 pub(super) struct Place {
     pub(super) lane: LaneId,
     pub(super) slice: SliceUuid,
+    pub(super) kind: ProfileName,
+    pub(super) components: ComponentSet,
     /// What the lane needs there.
     pub(super) memory: Bytes,
     /// One execution, p50.
@@ -101,8 +109,21 @@ impl Instance {
 
     pub(super) fn ready(&mut self, now: Instant) {
         self.hot_since = now;
+        self.observed = 0;
         self.cool_since = None;
         self.pressed_since = None;
+    }
+
+    /// Reckons with other times from now on.
+    pub(super) fn reassess(&mut self, costs: &Profile) {
+        let mut stages: BTreeMap<u16, Duration> = BTreeMap::new();
+        for place in &mut self.places {
+            place.exec = costs.time(place.components, &place.kind).unwrap_or(place.exec);
+            let stage = stages.entry(place.lane.stage).or_default();
+            *stage = (*stage).max(place.exec);
+        }
+        self.bottleneck = stages.values().copied().max().unwrap_or_default();
+        self.latency = self.transfer + stages.values().sum::<Duration>();
     }
 
     /// How long it stays what it is, at least.

@@ -265,6 +265,8 @@ impl Pipelines {
                     .map(|lane| Place {
                         lane: lane.id,
                         slice: lane.slice.uuid.clone(),
+                        kind: lane.slice.profile.clone(),
+                        components: lane.components,
                         memory: lane.memory,
                         exec: lane.time,
                     })
@@ -276,6 +278,7 @@ impl Pipelines {
                 key: placement.key.clone(),
                 bottleneck: placement.bottleneck,
                 latency: placement.latency,
+                transfer: placement.transfer,
                 slo,
                 swap_in: placement
                     .lanes
@@ -286,6 +289,7 @@ impl Pipelines {
                 hot_since: step.now,
                 used: step.now,
                 uses: 0,
+                observed: 0,
                 cool_since: None,
                 pressed_since: None,
                 unsettled: 0,

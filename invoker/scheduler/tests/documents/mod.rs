@@ -90,6 +90,7 @@ pub(crate) fn profile_rows(rows: &[&str]) -> ProfileRows {
             exec_ms_p95: ms,
             samples: 3,
             batches: BTreeMap::new(),
+            observed: None,
         };
         let row = ComponentRow {
             weights_bytes: Bytes::mib(number(mib)),

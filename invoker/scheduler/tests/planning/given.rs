@@ -142,6 +142,7 @@ pub(crate) fn profile_document(rows: &[Row<'_>]) -> ProfileDocument {
                     exec_ms_p95: Millis(*ms),
                     samples: 30,
                     batches: BTreeMap::new(),
+                    observed: None,
                 };
                 (id(profile), times)
             })

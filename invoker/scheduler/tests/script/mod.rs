@@ -9,13 +9,14 @@
 //! profiled guest/ocr@1-a MIG-0 det=300/20 rec=1/2  MiB of weights / milliseconds, on that slice
 //! finished a1 answered | spoiled | init-failed SENTENCE | returned SENTENCE | lost SENTENCE
 //! turn-wanted i-1 s0l0 1                           the first turn of that lane
+//! observed i-1 33 x=45 y=20                        so many activations, a second apart, whose components took these ms
 //! wait 10                                          seconds, with a tick whenever one is due
 //! view | decisions | accounts                      prints them
 //! ```
 //! Slices are called `MIG-0`, `MIG-1` … in the order in which they are written.
 
 use crate::documents::{chain, inventory, profile_rows};
-use proto::id::ActivationId;
+use proto::id::{ActivationId, ComponentId};
 use proto::unit::{Bytes, Millis};
 use scheduler::accounting::Times;
 use scheduler::event::{Event, Outcome};
@@ -78,6 +79,15 @@ impl Play {
             ["restored"] => {
                 let saved = self.saved.clone().expect("something was saved before");
                 self.event(Event::Restored(Box::new(saved)));
+            }
+            ["observed", instance, times, components @ ..] => {
+                for _ in 0..number(times) {
+                    self.wait(Duration::from_secs(1));
+                    self.event(Event::Observed {
+                        instance: instance.parse().unwrap(),
+                        times: components.iter().map(|text| took(text)).collect(),
+                    });
+                }
             }
             ["view"] => self.view(),
             ["decisions"] => self.decisions(),
@@ -206,6 +216,9 @@ impl Play {
         }
         for ((what, reason), count) in &accounts.counts().decisions {
             writeln!(self.written, "    {what} {reason}: {count}").unwrap();
+        }
+        for ((profile, how), count) in &accounts.counts().drifts {
+            writeln!(self.written, "    {how} than reckoned with on {profile}: {count}").unwrap();
         }
     }
 
@@ -380,6 +393,12 @@ impl Play {
 
 fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{text} is no number"))
+}
+
+/// `x=45`: 45 ms.
+fn took(text: &str) -> (ComponentId, Millis) {
+    let (id, ms) = text.split_once('=').expect("component=ms");
+    (id.parse().unwrap(), Millis(ms.parse().unwrap()))
 }
 
 fn secs(text: &str) -> Duration {

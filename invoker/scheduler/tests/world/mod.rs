@@ -5,8 +5,9 @@
 use crate::documents::{chain, inventory, profile_rows};
 use proto::ffs::migs::{MigsDocument, SliceState};
 use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
-use proto::unit::Bytes;
+use proto::unit::{Bytes, Millis};
 use scheduler::command::{Purpose, Start};
+use scheduler::drift::DriftSettings;
 use scheduler::event::{Event, Outcome};
 use scheduler::fault::{Blame, Fault};
 use scheduler::reason::WakeReason;
@@ -155,6 +156,11 @@ impl World {
             stem_cell_delay: Duration::from_secs(30),
             stem_cell_interval: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),
+            drift: DriftSettings {
+                runs: 1,
+                window: Duration::ZERO,
+                ..DriftSettings::default()
+            },
             policy: ["fluidfaas", "throughput", "slo", "esg", "whole"][choices.below(5)].to_owned(),
             ..Settings::default()
         };
@@ -625,7 +631,30 @@ impl World {
                 }
             }
         };
+        if let (Place::Instance(id), Outcome::Answered) = (place, &outcome) {
+            self.observe(id);
+        }
         self.finish(activation, outcome);
+    }
+
+    /// The components of an instance took as long as was measured, or not.
+    fn observe(&mut self, instance: InstanceId) {
+        let of = components(&self.instances[&instance].function.of.action);
+        for _ in 0..self.choices.below(6) {
+            let factor = [1.0, 4.0, 0.2, 0.0, f64::NAN][self.choices.below(5)];
+            let times = of
+                .iter()
+                .map(|(id, mib)| (id.parse().expect("an id"), Millis((mib / 10) as f64 * factor)));
+            let mut times: BTreeMap<_, _> = times.collect();
+            times.insert("nobody".parse().expect("an id"), Millis(1.0));
+            let instance = instance.clone();
+            self.tell(Event::Observed { instance, times });
+        }
+    }
+
+    /// Times that were corrected by what was observed.
+    pub(crate) fn drifts(&self) -> u64 {
+        self.scheduler.accounts(self.now).counts().drifts.values().sum()
     }
 
     fn finish(&mut self, id: ActivationId, outcome: Outcome) {
