@@ -488,6 +488,20 @@ fn slices_come_from_where_the_settings_say() {
 }
 
 #[test]
+fn drift_is_as_the_settings_say() {
+    let set = |name: &str, value: &str| print().set(&[(name, value)]);
+    let shown = set("CONFIG_ffs_drift_factor", "2").shown();
+    shown.assert("ffs.drift.factor", "\"2\"", "env CONFIG_ffs_drift_factor");
+    shown.assert("ffs.drift.runs", "\"30\"", "default");
+    shown.assert("ffs.drift.window", "\"10 seconds\"", "default");
+    for factor in ["1", "0.5", "inf", "much"] {
+        let name = "CONFIG_ffs_drift_factor";
+        let said = Start::with(&[]).set(&[(name, factor)]).refused();
+        assert!(said.contains("a number above 1"), "{said}");
+    }
+}
+
+#[test]
 fn sharing_is_as_the_settings_say_and_cannot_go_to_and_fro() {
     let set = |name: &str, value: &str| print().set(&[(name, value)]);
     let start = set("CONFIG_ffs_sharing_victims", "lru");

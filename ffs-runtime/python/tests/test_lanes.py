@@ -482,6 +482,27 @@ def test_what_the_components_share_is_loaded_once_per_lane(start, pipeline):
     assert split.run({"x": [1.0]})["body"] == {"output": [6.0]}
 
 
+def test_a_component_is_not_slow_because_the_next_lane_is(start, pipeline):
+    """Whoever makes its output in the ring may wait there; that is no time of the component."""
+    code = actions.chain("import time\ntime.sleep(0.1)").replace(
+        "return x + 1", "out = FFS.empty(x.shape, x.dtype)\n        np.add(x, 1, out=out)\n        return out"
+    )
+    split = pipeline(code, {"x": [1.0]}, "First|Second,Third", slots=1).loaded()
+    runs = [split.begin_run({"x": [float(n)]}) for n in range(6)]
+    timings = [split.head.answer(run)["timing"] for run in runs]
+    times = [timing["lanes"][0]["components"]["First"] for timing in timings]
+    assert sorted(times)[3] < 50, times
+    assert all(timing["lanes"][1]["components"]["Second"] >= 100 for timing in timings)
+
+
+def test_a_component_that_failed_has_no_time(start, pipeline):
+    split = pipeline(actions.chain("assert x[0] < 5"), {"x": [1.0]}, "First,Second|Third").loaded()
+    lanes = split.run({"x": [9.0]})["timing"]["lanes"]
+    assert [list(lane["components"]) for lane in lanes] == [["First"], []]
+    lanes = split.run({"x": [1.0]})["timing"]["lanes"]
+    assert [list(lane["components"]) for lane in lanes] == [["First", "Second"], ["Third"]]
+
+
 def test_times_add_up(start, pipeline):
     code = actions.chain("import time\ntime.sleep(0.05)")
     split = pipeline(code, {"x": [1.0]}, "First|Second|Third").loaded()
@@ -490,6 +511,9 @@ def test_times_add_up(start, pipeline):
     assert lanes["s1l0"]["exec_ms"] >= 50
     assert lanes["s2l0"]["exec_ms"] < lanes["s1l0"]["exec_ms"]
     assert timing["transfer_ms"] > 0
+    times = {id: ms for lane in lanes.values() for id, ms in lane["components"].items()}
+    assert list(times) == ["First", "Second", "Third"]
+    assert 50 <= times["Second"] <= lanes["s1l0"]["exec_ms"]
     both = [split.begin_run({"x": [1.0]}) for _ in range(2)]
     queued = [split.head.answer(run)["timing"]["lanes"][1]["queue_ms"] for run in both]
     assert max(queued) >= 25

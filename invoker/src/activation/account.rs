@@ -7,20 +7,23 @@ use crate::completion::record;
 use crate::metrics;
 use crate::pipeline::Instance;
 use proto::ffs::timing::{RecordAnnotation, Timing};
+use proto::id::ComponentId;
 use proto::unit::Millis;
 use proto::whisk::activation::{Activation, Status};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 use tracing::warn;
 
 /// Counts an activation that has just been answered by an instance, and says on it where its time went.
 /// `began` is when the head was asked; `timing` is the head's header, absent if the head gave no answer.
+/// Returns how long one execution of each component took, as far as the head says so.
 pub(super) fn of(
     activation: &mut Activation,
     instance: &Instance,
     timing: Option<&str>,
     job: &Job,
     began: SystemTime,
-) {
+) -> BTreeMap<ComponentId, Millis> {
     let ended = record::millis(SystemTime::now());
     let queued = Millis((record::millis(began) - job.owed.since_ms()).max(0) as f64);
     let slo = instance.slo_ms();
@@ -35,13 +38,19 @@ pub(super) fn of(
         read.inspect_err(|error| warn!(%error, text, "the head's timing cannot be read"))
             .ok()
     });
-    let lanes = timing.iter().flat_map(|timing| &timing.lanes);
+    let (lanes, transfer_ms) = match timing {
+        Some(timing) => (timing.lanes, Some(timing.transfer_ms)),
+        None => (Vec::new(), None),
+    };
     let annotation = RecordAnnotation {
         instance: instance.id().to_string(),
         plan: instance.plan().to_owned(),
         queued_ms: queued,
-        lanes: lanes.filter_map(|lane| instance.record_lane(lane)).collect(),
-        transfer_ms: timing.map(|timing| timing.transfer_ms),
+        lanes: lanes
+            .iter()
+            .filter_map(|lane| instance.record_lane(lane))
+            .collect(),
+        transfer_ms,
         slo_ms: slo,
         slo_met: met,
     };
@@ -50,4 +59,5 @@ pub(super) fn of(
         "ffs",
         serde_json::to_value(annotation).expect("a document of ours is JSON"),
     );
+    lanes.into_iter().flat_map(|lane| lane.components).collect()
 }

@@ -11,13 +11,15 @@ use crate::container::action_proxy::{self, BodyLimit, Connect, Exchange, Outcome
 use crate::container::{Container, ContainerEngine, ContainerId, LogRequest, Logs};
 use crate::metrics::{self, Transaction};
 use crate::pipeline::Instance;
-use proto::unit::Bytes;
+use proto::id::ComponentId;
+use proto::unit::{Bytes, Millis};
 use proto::whisk::action_proxy::{InitBody, InitValue, RunBody, about, environment, split_arguments};
 use proto::whisk::activation::{Activation, Status};
 use proto::whisk::activation_message::ActivationMessage;
 use proto::whisk::size::ByteSize;
 use scheduler::event::Outcome;
 use scheduler::fault::Fault;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -45,6 +47,8 @@ pub struct Runner {
 pub struct Ran {
     pub job: Option<Box<Job>>,
     pub outcome: Outcome,
+    /// How long one execution of each component took, if an instance has answered and said so.
+    pub times: BTreeMap<ComponentId, Millis>,
 }
 
 /// How a run was asked for.
@@ -58,13 +62,18 @@ pub struct How {
 
 impl Ran {
     fn answered(outcome: Outcome) -> Self {
-        Self { job: None, outcome }
+        Self {
+            job: None,
+            outcome,
+            times: BTreeMap::new(),
+        }
     }
 
     fn back(job: Box<Job>, outcome: Outcome) -> Self {
         Self {
             job: Some(job),
             outcome,
+            times: BTreeMap::new(),
         }
     }
 }
@@ -189,14 +198,17 @@ impl Runner {
                 Answer::Response { timing, .. } => timing.as_deref(),
                 _ => None,
             };
-            account::of(&mut activation, instance, timing, &job, exchange.began);
+            let times = account::of(&mut activation, instance, timing, &job, exchange.began);
             job.owed.answer(&activation, job.executable.limits.logs > 0).await;
             let outcome = self.finish(*job, activation, &head.id).await;
             if timed_out {
                 // Stopped at once, the lane that hangs could not say so.
                 instance.death(HANG_NEWS).await;
             }
-            Ran::answered(outcome)
+            Ran {
+                times,
+                ..Ran::answered(outcome)
+            }
         };
         Transaction::scope(&message.transid, work.instrument(span)).await
     }

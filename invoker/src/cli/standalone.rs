@@ -190,6 +190,7 @@ fn settings(
         pipelines: PipelineSettings {
             policy: arguments.policy.clone(),
             sharing: SharingSettings::default(),
+            drift: scheduler::drift::DriftSettings::default(),
             keep_alive: Duration::from_secs(arguments.keep_alive),
             weights: Bytes(host.memory.0 / 16),
             layers: run.layers(),

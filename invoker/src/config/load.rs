@@ -121,6 +121,7 @@ pub fn read(reader: &mut Reader<'_>) -> Configuration {
         pipelines: PipelineSettings {
             policy: node.policy.clone(),
             sharing: node.sharing,
+            drift: node.drift,
             keep_alive: node.keep_alive,
             weights: node.weights,
             layers: PathBuf::new(),

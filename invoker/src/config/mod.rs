@@ -3,6 +3,7 @@
 
 pub mod containers;
 pub mod documents;
+mod drift;
 pub mod environment;
 pub mod layers;
 mod limits;
@@ -23,6 +24,7 @@ use crate::runtimes::Runtimes;
 use proto::unit::Bytes;
 use proto::whisk::instance::InvokerId;
 use proto::whisk::limits::{SystemLimits, UserLimits};
+use scheduler::drift::DriftSettings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -279,6 +281,8 @@ pub struct PipelineSettings {
     /// Policy of a function that names none.
     pub policy: String,
     pub sharing: SharingSettings,
+    /// When observed times take the place of a profile's.
+    pub drift: DriftSettings,
     /// Idle time before an instance goes cold.
     pub keep_alive: Duration,
     /// Memory for weights that several lanes use, beside that of all containers.
@@ -321,6 +325,7 @@ impl Settings {
             pipelines: PipelineSettings {
                 policy: "fluidfaas".to_owned(),
                 sharing: SharingSettings::default(),
+                drift: DriftSettings::default(),
                 keep_alive: Duration::from_secs(600),
                 weights: Bytes::mib(1024),
                 layers,

@@ -1,9 +1,11 @@
 //! What is ours alone: the settings below `ffs`.
 
+use super::drift;
 use super::reader::{CPUS, DURATION, FLAG, Kind, Reader, SIZE, TEXT};
 use super::sharing::{self, SharingSettings};
 use crate::container::docker::DeviceAccess;
 use proto::unit::Bytes;
+use scheduler::drift::DriftSettings;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ pub struct NodeSettings {
     pub gpu: GpuSettings,
     pub policy: String,
     pub sharing: SharingSettings,
+    pub drift: DriftSettings,
     pub keep_alive: Duration,
     /// Memory for weights that several lanes use, beside that of all containers.
     pub weights: Bytes,
@@ -126,6 +129,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> NodeSettings {
         },
         policy: policy(reader),
         sharing: sharing::read(reader),
+        drift: drift::read(reader),
         keep_alive: reader.get("ffs.keep-alive", "10 minutes", &DURATION),
         weights: reader.get("ffs.weights-memory", "1 g", &SIZE),
         state_dir: reader.get("ffs.state-dir", "/var/lib/ffs-invoker", &ABSOLUTE),

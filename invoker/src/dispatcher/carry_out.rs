@@ -230,7 +230,13 @@ impl Dispatcher {
         };
         let instance = Arc::clone(instance);
         self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
-            let ran = hands.runner.in_instance(job, &instance).await;
+            let mut ran = hands.runner.in_instance(job, &instance).await;
+            if !ran.times.is_empty() {
+                inbox.event(Event::Observed {
+                    instance: instance.id().clone(),
+                    times: std::mem::take(&mut ran.times),
+                });
+            }
             inbox.tell(Message::Ran {
                 activation,
                 container: None,
@@ -479,6 +485,7 @@ impl Drop for Report {
         self.say(Ran {
             job: None,
             outcome: Outcome::Spoiled,
+            times: BTreeMap::new(),
         });
     }
 }

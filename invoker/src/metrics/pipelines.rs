@@ -46,6 +46,11 @@ static DECISIONS: Counter = our_counter(
     "Instances started, stopped, evicted, woken, opened or closed to others, by reason",
 )
 .labelled(&["what", "reason"]);
+static DRIFTS: Counter = our_counter(
+    "ffs_invoker_profile_drift_total",
+    "Times of components that were corrected by what was observed: slower or faster than reckoned with",
+)
+.labelled(&["profile", "direction"]);
 static WAITING: Gauge = our_gauge(
     "ffs_invoker_pipeline_waiting_activations",
     "Activations that no instance has taken",
@@ -133,6 +138,10 @@ pub fn pipelines(view: &View, accounts: &Accounts) {
             let counter = at(family, &[first, second]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
+    }
+    for ((profile, direction), count) in &counts.drifts {
+        let counter = at(&DRIFTS, &[profile.as_str(), direction]);
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
     slices(view, accounts);
     for state in State::NAMES {

@@ -38,6 +38,8 @@ class LaneRecord:
     exec_ms: float
     #: (stream, line)
     logs: list[tuple[str, str]] = field(default_factory=list)
+    #: Milliseconds of each component that ran to its end, in the order of the lane.
+    components: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -71,7 +73,8 @@ class Envelope:
         transfer = [f"{_text(id)}:{ms:.4f}" for id, ms in self.transfer.items() if id != ring]
         transfer.append(f"{_text(ring)}:{took_ms:.4f}")
         lanes = [
-            f"{_text(id)}:[{lane.queue_ms:.4f},{lane.exec_ms:.4f},{_encode(lane.logs) if lane.logs else '[]'}]"
+            f"{_text(id)}:[{lane.queue_ms:.4f},{lane.exec_ms:.4f},{_encode(lane.logs) if lane.logs else '[]'},"
+            f"[{','.join(f'{ms:.4f}' for ms in lane.components)}]]"
             for id, lane in self.lanes.items()
         ]
         parts = [f'"kinds":{_text(tuple(kinds))},"transfer":{{{",".join(transfer)}}}']
@@ -92,9 +95,12 @@ class Envelope:
             envelope = cls(
                 lanes={
                     id: LaneRecord(
-                        float(queue), float(exec), [(str(stream), str(line)) for stream, line in logs]
+                        float(queue),
+                        float(exec),
+                        [(str(stream), str(line)) for stream, line in logs],
+                        [float(ms) for ms in components],
                     )
-                    for id, (queue, exec, logs) in document.get("lanes", {}).items()
+                    for id, (queue, exec, logs, components) in document.get("lanes", {}).items()
                 },
                 transfer={ring: float(ms) for ring, ms in document.get("transfer", {}).items()},
                 failure=Failure(int(failure[0]), str(failure[1])) if failure else None,

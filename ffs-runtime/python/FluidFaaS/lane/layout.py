@@ -47,6 +47,8 @@ class Layout:
     rings_out: tuple[Ring, ...]
     #: Lane → `lane s1l0 (components cls) on slice MIG-…`, in the order of the assignment.
     labels: dict[str, str]
+    #: Lane → its components in the order in which they run, in the order of the assignment.
+    lanes: dict[str, tuple[str, ...]]
     #: Component ids by stage and lane.
     stages: list[list[list[str]]]
     #: Slice UUIDs in the order of the lanes.
@@ -112,6 +114,7 @@ def read(folder: Path, lane: str) -> Layout:
             ]: f"lane {item['id']} (components {', '.join(item['components'])}) on slice {item['mig']['uuid']}"
             for item in lanes
         },
+        lanes={item["id"]: tuple(item["components"]) for item in lanes},
         stages=[[list(item["components"]) for item in stage["lanes"]] for stage in assignment["stages"]],
         migs=[item["mig"]["uuid"] for item in lanes],
         shared=_is_shared(folder, own["mig"]["uuid"]),

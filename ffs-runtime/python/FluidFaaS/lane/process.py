@@ -177,9 +177,9 @@ class LaneProcess:
         request = self._unanswered.pop(id, None)
         if request is None:
             return  # answered when the pipeline was given up
-        lanes = list(self._layout.labels) if self._layout is not None else []
+        lanes = self._layout.lanes if self._layout is not None else {}
         timing = request.timing(lanes, layouts.HEAD) if request.jobs else None
-        self._link.send_result(id, status, text, request.logs(lanes), timing)
+        self._link.send_result(id, status, text, request.logs(list(lanes)), timing)
 
     # States.
 

@@ -42,9 +42,10 @@ class Request:
                 lines += job.envelope.lanes[lane].logs if lane in job.envelope.lanes else []
         return [{"stream": stream, "text": text} for stream, text in lines]
 
-    def timing(self, lanes: list[str], head: str) -> dict[str, Any]:
-        """Where its time went, as the document `Timing`."""
+    def timing(self, lanes: dict[str, tuple[str, ...]], head: str) -> dict[str, Any]:
+        """Where its time went, as the document `Timing`; `lanes` are those of the instance with their components."""
         records: dict[str, LaneRecord] = {}
+        runs: dict[str, list[float]] = {}
         transfer_ms = 0.0
         for job in self.jobs:
             transfer_ms += sum(job.envelope.transfer.values())
@@ -52,6 +53,8 @@ class Request:
                 sum_ = records.setdefault(lane, LaneRecord(0.0, 0.0))
                 sum_.queue_ms += record.queue_ms
                 sum_.exec_ms += record.exec_ms
+                for component, ms in zip(lanes.get(lane, ()), record.components):
+                    runs.setdefault(component, []).append(ms)
         records.setdefault(head, LaneRecord(0.0, 0.0)).exec_ms += self.around_ms
         return {
             "lanes": [
@@ -59,8 +62,13 @@ class Request:
                     "id": lane,
                     "queue_ms": round(records[lane].queue_ms, 3),
                     "exec_ms": round(records[lane].exec_ms, 3),
+                    "components": {
+                        component: round(sum(runs[component]) / len(runs[component]), 3)
+                        for component in components
+                        if component in runs
+                    },
                 }
-                for lane in lanes
+                for lane, components in lanes.items()
                 if lane in records
             ],
             "transfer_ms": round(transfer_ms, 3),

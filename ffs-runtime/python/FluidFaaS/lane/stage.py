@@ -45,16 +45,26 @@ class _Lender:
         self._work = work
         self._owed = owed
         self._component = ""
+        self._began = 0.0
 
     def begins(self, node: Node) -> None:
         self._component = node.id
+        self._began = time.perf_counter()
+
+    def took_ms(self, now: float) -> float:
+        """Milliseconds that the component has run, until `now`; waiting for room in a ring does not count."""
+        return (now - self._began) * 1000
 
     def lend(self, dtype: str, shape: tuple[int, ...]) -> _native.Tensor | None:
-        for box in self._owed:
-            tensor = box.lend(self._component, dtype, shape, self._work.request, self._work.deadline_ms)
-            if tensor is not None:
-                return tensor
-        return None
+        asked = time.perf_counter()
+        try:
+            for box in self._owed:
+                tensor = box.lend(self._component, dtype, shape, self._work.request, self._work.deadline_ms)
+                if tensor is not None:
+                    return tensor
+            return None
+        finally:
+            self._began += time.perf_counter() - asked
 
 
 class Stage:
@@ -139,6 +149,7 @@ class Stage:
             if ready or node.id == self._last:
                 torch_support.settle()  # what was computed, or copied into a ring's memory, is there
             sending = time.perf_counter()
+            record.components.append(lender.took_ms(sending))
             if node.id == self._last:
                 record.exec_ms = (sending - began - spent_sending) * 1000
                 self._close(work, record)

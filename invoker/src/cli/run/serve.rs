@@ -186,6 +186,7 @@ fn decide(settings: &Settings) -> scheduler::Settings {
         policy: settings.pipelines.policy.clone(),
         keep_alive: settings.pipelines.keep_alive,
         least_limit: Duration::from_millis(settings.limits.std.timeout),
+        drift: settings.pipelines.drift,
         ..scheduler::Settings::default()
     })
 }
