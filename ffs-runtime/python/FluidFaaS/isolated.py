@@ -72,6 +72,15 @@ def in_fork(work: Callable[[], T], what: str, at: str | None = None) -> T:
 
 
 def _child(work: Callable[[], object], out: int) -> None:
+    # On a thread of its own: what GNU OpenMP knows of a thread has come along in the fork, its pool of further threads has not,
+    # and would be waited for for ever.
+    worker = threading.Thread(target=_work, args=(work, out))
+    worker.start()
+    worker.join()
+    os._exit(0)
+
+
+def _work(work: Callable[[], object], out: int) -> None:
     try:
         try:
             answer = pickle.dumps(work(), protocol=5)
@@ -85,7 +94,7 @@ def _child(work: Callable[[], object], out: int) -> None:
         with open(out, "wb") as pipe:
             pipe.write(answer)
     finally:
-        os._exit(0)
+        os._exit(0)  # whatever other threads the author's code has left
 
 
 def _end_with_parent(life: int) -> None:

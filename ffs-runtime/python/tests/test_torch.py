@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -111,3 +113,31 @@ def test_what_no_ring_carries_is_named():
         values.normalise(torch.zeros(2).to_sparse(), "it")
     shared = torch.zeros(4)
     assert values.shares_memory(shared[:2], shared[2:]) and not values.shares_memory(shared, torch.zeros(4))
+
+
+def test_what_the_example_needed_threads_for_does_not_stop_the_components():
+    """A pool of threads that `pre` has started is not there in a forked process, which would wait for it for ever."""
+    code = """
+import torch
+import FluidFaaS as FFS
+from FluidFaaS.build import build
+from FluidFaaS.profiling import profile
+
+class Sum(FFS.Module):
+    def forward(self, x):
+        assert torch.get_num_threads() == 4
+        return (x * 2).sum()
+
+class F(FFS.FFaaS):
+    def pre(self, event):
+        return {"x": (torch.ones(1 << 20) * 0.5)}
+
+    def defDAG(self, x):
+        return {"sum": self.reg(Sum, x)}
+
+torch.set_num_threads(4)
+build(F({}, None, FFS.BUILDDAG))
+assert torch.get_num_threads() == 4
+profile(F({}, None, FFS.BUILDDAG), max_runs=3)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
