@@ -8,6 +8,9 @@ from .tensors import Array
 def check_document(kind: str, text: str) -> None:
     """Raises `ValueError` if `text` is no document of this kind."""
 
+def prefer_node(node: int) -> bool:
+    """Prefers memory of this NUMA node for what this thread touches first. Raises `OSError`."""
+
 class RingError(Exception): ...
 class RingClosed(RingError): ...
 class RingPoisoned(RingError): ...

@@ -1,4 +1,4 @@
-//! Ending a ring from any thread, and deadlines.
+//! Ending a ring from any thread, where its memory lies, and deadlines.
 
 use crate::errors::raise;
 use pyo3::exceptions::PyValueError;
@@ -49,6 +49,13 @@ impl Handle {
     fn name(&self) -> &str {
         self.0.name()
     }
+}
+
+/// Prefers memory of this NUMA node for what this thread is the first to touch, the rings that it makes among it; says
+/// whether it does. It does not where there is no choice. Raises `OSError` where this process may not choose.
+#[pyfunction]
+pub(crate) fn prefer_node(node: u32) -> PyResult<bool> {
+    Ok(shm::prefer_node(node)?)
 }
 
 /// The instant that many milliseconds from now; never for None and for what no clock can hold.

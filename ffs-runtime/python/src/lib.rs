@@ -22,7 +22,7 @@ mod _native {
     #[pymodule_export]
     use super::errors::{RingClosed, RingError, RingPoisoned, RingTimedOut, RingTooSmall};
     #[pymodule_export]
-    use super::handle::Handle;
+    use super::handle::{Handle, prefer_node};
     #[pymodule_export]
     use super::producer::{Producer, Reservation};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections import Counter
 from functools import partial
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline import Pipeline
+from pipeline import Pipeline, assignment
 
-from FluidFaaS import torch_support
+from FluidFaaS import _native, torch_support
 from FluidFaaS.components import Component, ComponentFailure
 from FluidFaaS.dag import Node
+from FluidFaaS.lane import layout
 
 CODE = """
 import FluidFaaS as FFS
@@ -121,3 +123,26 @@ def test_tensors_come_to_the_host_where_a_component_has_no_device():
     assert all(one is other for one, other in zip(inputs, moved)) and copying is None
     moved, copying = torch_support.to_device(inputs, torch.device("cpu"))
     assert all(one is other for one, other in zip(inputs, moved)) and copying is None
+
+
+def test_a_lane_knows_the_numa_node_of_its_gpu_where_the_node_says_so(start, tmp_path):
+    builder = start()
+    assert builder.init(CODE) is None
+    dag = builder.build(EXAMPLE)["body"]
+    (tmp_path / "dag.json").write_text(json.dumps(dag))
+    (tmp_path / "assignment.json").write_text(json.dumps(assignment("i", dag, "Double|Sum")))
+    assert layout.read(tmp_path, "s1l0").numa is None
+    gpu = {"index": 0, "model": "M", "memory_bytes": 1, "mig": True}
+    migs = {
+        "schema": "ffs.migs/1", "taken_at": "2026-01-02T03:04:05Z", "source": "nvml", "slices": [],
+        "gpus": [{"uuid": "GPU-1", "numa": 0, **gpu}, {"uuid": "GPU-0", "numa": 3, **gpu}],
+    }  # fmt: skip
+    (tmp_path / "migs.json").write_text(json.dumps(migs))
+    assert layout.read(tmp_path, "s1l0").numa == 3
+    del migs["gpus"][1]["numa"]
+    (tmp_path / "migs.json").write_text(json.dumps(migs))
+    assert layout.read(tmp_path, "s1l0").numa is None
+
+
+def test_a_numa_node_that_is_not_there_changes_nothing():
+    assert _native.prefer_node(4_000_000) is False

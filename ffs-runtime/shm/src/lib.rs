@@ -103,6 +103,8 @@ mod ring;
 #[cfg(loom)]
 mod model;
 #[cfg(not(loom))]
+mod numa;
+#[cfg(not(loom))]
 mod pin;
 #[cfg(not(loom))]
 mod segment;
@@ -125,6 +127,8 @@ pub use error::{Error, Fault, LayoutError, Poison, Reason, Side};
 pub use frame::{ALIGN, Kind, MAX_TENSORS};
 pub use header::{ABI_VERSION, MAX_SLOTS};
 pub use layout::FrameLayout;
+#[cfg(not(loom))]
+pub use numa::prefer_node;
 pub use producer::{Producer, RingSpec};
 pub use reservation::FrameMut;
 pub use ring::Handle;

@@ -55,6 +55,8 @@ class Layout:
     migs: list[str] = field(default_factory=list)
     #: Whether the slice is shared with other instances, so that the lane computes in turns.
     shared: bool = False
+    #: NUMA node of the slice's GPU, if it is known.
+    numa: int | None = None
 
     @property
     def is_head(self) -> bool:
@@ -101,6 +103,7 @@ def read(folder: Path, lane: str) -> Layout:
             f"FFS_LANE is {lane!r}; assignment.json has {', '.join(item['id'] for item in lanes)}"
         )
     rings = {item["id"]: _ring(item) for item in assignment["rings"]}
+    shared, numa = _own_slice(folder, own["mig"])
     layout = Layout(
         lane=lane,
         epoch=assignment["epoch"],
@@ -117,7 +120,8 @@ def read(folder: Path, lane: str) -> Layout:
         lanes={item["id"]: tuple(item["components"]) for item in lanes},
         stages=[[list(item["components"]) for item in stage["lanes"]] for stage in assignment["stages"]],
         migs=[item["mig"]["uuid"] for item in lanes],
-        shared=_is_shared(folder, own["mig"]["uuid"]),
+        shared=shared,
+        numa=numa,
     )
     layout.check()
     return layout
@@ -154,8 +158,11 @@ def _named(rings: dict[str, Ring], id: str, lane: dict[str, Any]) -> Ring:
     return rings[id]
 
 
-def _is_shared(folder: Path, uuid: str) -> bool:
+def _own_slice(folder: Path, mig: dict[str, Any]) -> tuple[bool, int | None]:
+    """Whether the slice is shared, and the NUMA node of its GPU."""
     if not (folder / "migs.json").exists():
-        return False
-    slices = _document(folder, "migs")["slices"]
-    return any(item["uuid"] == uuid and item["state"] == "shared" for item in slices)
+        return False, None
+    migs = _document(folder, "migs")
+    shared = any(item["uuid"] == mig["uuid"] and item["state"] == "shared" for item in migs["slices"])
+    numa = next((item.get("numa") for item in migs["gpus"] if item["uuid"] == mig["gpu_uuid"]), None)
+    return shared, numa

@@ -104,6 +104,7 @@ class LaneProcess:
     def _start(self, entry: Callable[[], Entry]) -> list[Inbox]:
         layout = layouts.read(Path(os.environ["FFS_CONFIG"]), os.environ.get("FFS_LANE", ""))
         self._layout = layout
+        self._settle_near(layout.numa)
         if layout.is_head:
             self._entry = entry()
         boxes = []
@@ -132,6 +133,14 @@ class LaneProcess:
         self._serving.set()
         self._link.send("loaded", load_ms=load_ms, resident_bytes=resident)
         return inboxes
+
+    def _settle_near(self, node: int | None) -> None:
+        """Takes memory near the GPU from now on, where there is a choice."""
+        try:
+            if node is not None:
+                _native.prefer_node(node)
+        except OSError as error:
+            sys.stderr.write(f"rings may lie far from the GPU, whose NUMA node is {node}: {error.strerror}\n")
 
     def _pin(self) -> None:
         """Registers the rings with CUDA where this lane uses it, until the process ends: one copy less to and from it."""
