@@ -115,7 +115,8 @@ impl FrameMut {
     /// # Errors
     /// [`Error::Closed`], [`Error::Poisoned`]; the frame is then not sent.
     pub fn commit(mut self) -> Result<(), Error> {
-        self.write(&RawFrame {
+        self.write_tensors_and_json();
+        let raw = RawFrame {
             kind: self.kind as u16,
             tensors: self.tensors.len() as u16,
             flags: self.flags,
@@ -124,19 +125,18 @@ impl FrameMut {
             json_at: self.filled,
             json_bytes: self.json.len() as u64,
             sent_ns: crate::clock::monotonic_ns(),
-        });
-        self.end.publish(self.sequence)?;
+        };
+        self.end.publish(self.sequence, || self.write_header(&raw))?;
         self.committed = true;
         Ok(())
     }
 
-    fn write(&self, raw: &RawFrame) {
+    fn write_tensors_and_json(&self) {
         self.end.segment.writes(self.sequence);
         let slot = self.end.segment.slot(self.sequence);
         // SAFETY: the slot is ours until it is published, 64-byte aligned, and at least DATA_AT bytes long, which
-        // holds the header and MAX_TENSORS descriptors. The JSON was checked against the room behind `filled`.
+        // holds MAX_TENSORS descriptors. The JSON was checked against the room behind `filled`.
         unsafe {
-            slot.add(FRAME_AT).cast::<RawFrame>().write(*raw);
             let descriptors = slot.add(DESCRIPTORS_AT).cast::<RawTensor>();
             for (index, placed) in self.tensors.iter().enumerate() {
                 placed.to_raw().write(descriptors.add(index));
@@ -145,13 +145,20 @@ impl FrameMut {
                 .copy_from_nonoverlapping(NonNull::from(self.json.as_slice()).cast(), self.json.len());
         }
     }
+
+    fn write_header(&self, raw: &RawFrame) {
+        self.end.segment.writes(self.sequence);
+        let slot = self.end.segment.slot(self.sequence);
+        // SAFETY: as above; the header stands before the descriptors.
+        unsafe { slot.add(FRAME_AT).cast::<RawFrame>().write(*raw) };
+    }
 }
 
 impl Drop for FrameMut {
     fn drop(&mut self) {
         if !self.committed {
-            self.write(&RawFrame::void());
-            self.end.give_up(self.sequence);
+            self.end
+                .give_up(self.sequence, || self.write_header(&RawFrame::void()));
         }
     }
 }

@@ -12,6 +12,7 @@
 //! that are done without a gap.
 
 use crate::error::{Error, Fault, Poison, Reason, Side};
+use crate::frame::{DATA_AT, DESCRIPTORS_AT};
 use crate::futex::Bell;
 use crate::header::{CONSUMER_CLOSED, Header, POISONED, PRODUCER_CLOSED};
 use crate::name::Name;
@@ -155,28 +156,34 @@ impl End {
     }
 
     /// Publishes frame `sequence`, unless the ring has ended. The window's lock stands between this and a close, so
-    /// that no frame is reported as sent behind the end that the consumer sees.
-    pub(crate) fn publish(&self, sequence: u64) -> Result<(), Error> {
+    /// that no frame is reported as sent behind the end that the consumer sees. `header` writes the frame's header, as
+    /// the last thing before the turn: a reader that watches the turn takes their cache line away at every look.
+    pub(crate) fn publish(&self, sequence: u64, header: impl FnOnce()) -> Result<(), Error> {
         let mut window = lock(&self.window);
         self.check(self.state(), PRODUCER_CLOSED | CONSUMER_CLOSED)?;
-        self.turn_over(&mut window, sequence);
+        self.turn_over(&mut window, sequence, header);
         drop(window);
         self.header().frames.ring();
+        // While the reader has this frame: where the next one goes its own cache has the lines from the last time. Not
+        // that of the turn, which it watches.
+        self.segment.prefetch_to_write(sequence + 1, DESCRIPTORS_AT);
+        self.segment.prefetch_to_write(sequence + 1, DATA_AT as usize);
         Ok(())
     }
 
-    /// Hands on a slot in which there is no frame.
-    pub(crate) fn give_up(&self, sequence: u64) {
-        self.turn_over(&mut lock(&self.window), sequence);
+    /// Hands on a slot in which there is no frame, as `header` says.
+    pub(crate) fn give_up(&self, sequence: u64, header: impl FnOnce()) {
+        self.turn_over(&mut lock(&self.window), sequence, header);
         self.header().frames.ring();
     }
 
-    fn turn_over(&self, window: &mut Window, sequence: u64) {
+    fn turn_over(&self, window: &mut Window, sequence: u64, header: impl FnOnce()) {
         if let Some(edge) = window.finish(sequence) {
             self.edge.store(edge, Ordering::Relaxed);
         }
-        // Release: pairs with the Acquire in `End::published`; the frame is written.
         let turn = self.segment.turn(sequence);
+        header();
+        // Release: pairs with the Acquire in `End::published`; the frame is written.
         turn.store(published_turn(sequence), Ordering::Release);
     }
 

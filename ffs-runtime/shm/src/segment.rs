@@ -215,6 +215,19 @@ impl Segment {
         let _ = (sequence, at);
     }
 
+    /// Asks for the cache line of `slot` at `at` to be this processor's own, if the processor can be asked.
+    #[inline]
+    pub(crate) fn prefetch_to_write(&self, sequence: u64, at: usize) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: a hint, and on processors that do not know it nothing at all.
+        unsafe {
+            let line = self.slot(sequence).as_ptr().wrapping_add(at);
+            std::arch::asm!("prefetchw [{0}]", in(reg) line, options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = (sequence, at);
+    }
+
     /// Tells the model that the slot is written; in real memory nothing needs to be told.
     #[inline]
     pub(crate) fn writes(&self, _sequence: u64) {}
