@@ -1,7 +1,8 @@
 //! Joins the parts, and starts and stops them in order. The one place that knows how.
 
-use crate::activation::feed::{Fed, Feed, FeedStop, Room};
+use crate::activation::feed::{Fed, Feed, FeedStop};
 use crate::activation::resolve::Resolver;
+use crate::activation::room::{Room, Rooms};
 use crate::activation::run::Runner;
 use crate::admin::Operations;
 use crate::blacklist::Blacklist;
@@ -129,11 +130,13 @@ impl Daemon {
         let unfinished = journal.unfinished()?;
         completer.recover(&unfinished);
         let blacklist = Arc::new(Blacklist::default());
+        let rooms = Arc::new(Rooms::new(settings.peek(), !migs.slices.is_empty()));
         let resolver = Arc::new(Resolver::new(
             Arc::clone(&edges.store),
             Arc::clone(&settings),
             Arc::clone(&completer),
             Arc::clone(&blacklist),
+            Arc::clone(&rooms),
         ));
         let hands = Arc::new(Hands {
             engine: Arc::clone(&edges.engine),
@@ -164,7 +167,7 @@ impl Daemon {
             Arc::clone(&edges.bus),
             Arc::clone(&journal),
             topic.name,
-            settings.peek(),
+            rooms,
             settings.feed,
             unfinished.waiting,
         );

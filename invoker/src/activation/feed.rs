@@ -2,12 +2,14 @@
 //! order as there is room.
 //!
 //! At most *capacity* activations are in the pool's hands, one unit of room each, given back when the
-//! activation has ended, logs included (K-24, K-25). Behind them messages wait, at most twice as many. A
+//! activation has ended, logs included (K-24, K-25). Behind them messages wait, at most twice as many.
+//! Functions have as much room again, and wait in a queue of their own (`room.rs`). A
 //! batch is journalled, then committed, then handed over (K-23, K-28, decision 70): what is read again
 //! after a crash is passed over, and nothing that was committed is lost.
 //!
 //! Source: `MessageConsumer.scala`, `KafkaConsumerConnector.scala`; contract K-20 … K-29, O-09.
 
+use super::room::{Kind, Room, Rooms};
 use super::waiting::Waiting;
 use crate::bus::{self, Bus, Message, Subscription};
 use crate::completion::record;
@@ -19,7 +21,7 @@ use proto::id::ActivationId;
 use proto::whisk::activation_message::ActivationMessage;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -31,30 +33,17 @@ pub struct Fed {
     pub room: Room,
 }
 
-/// A unit of the feed's capacity; dropped, it is given back.
-#[derive(Debug)]
-pub struct Room {
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Room {
-    /// For what never was in the pool's hands.
-    pub fn none() -> Self {
-        Self { _permit: None }
-    }
-}
-
 /// The reader of `invokerN`.
 #[derive(Debug)]
 pub struct Feed {
     bus: Arc<dyn Bus>,
     journal: Arc<Journal>,
     topic: String,
-    room: Arc<Semaphore>,
-    /// K-24's maxPeek.
-    capacity: usize,
+    rooms: Arc<Rooms>,
     settings: FeedSettings,
-    waiting: Waiting,
+    /// What was recovered is among them.
+    plain: Waiting,
+    functions: Waiting,
     consuming: CancellationToken,
 }
 
@@ -67,6 +56,9 @@ pub struct FeedStop {
     pub handing_over: CancellationToken,
 }
 
+/// Functions that wait may be so many times as many as plain activations, lest a burst of them hide the others in
+/// the topic. Most of them are in the journal only.
+const FUNCTIONS_AHEAD: usize = 16;
 /// Between two tries at a bus that fails; doubled each time.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -82,18 +74,17 @@ impl Feed {
         bus: Arc<dyn Bus>,
         journal: Arc<Journal>,
         topic: String,
-        capacity: usize,
+        rooms: Arc<Rooms>,
         settings: FeedSettings,
         recovered: Vec<ActivationId>,
     ) -> Self {
-        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             bus,
-            waiting: Waiting::new(Arc::clone(&journal), recovered),
+            plain: Waiting::new(Arc::clone(&journal), recovered),
+            functions: Waiting::new(Arc::clone(&journal), Vec::new()),
             journal,
             topic,
-            room: Arc::new(Semaphore::new(capacity)),
-            capacity,
+            rooms,
             settings,
             consuming: CancellationToken::new(),
         }
@@ -132,7 +123,9 @@ impl Feed {
             }
         }
         self.hand_over(&to, std::future::pending(), &stop).await;
-        self.waiting.into_messages()
+        let mut left = self.plain.into_messages();
+        left.extend(self.functions.into_messages());
+        left
     }
 
     /// Returns when told to stop, or when nobody takes messages any more; an error replaces the consumer.
@@ -150,15 +143,16 @@ impl Feed {
         let mut lag_due = Instant::now() + FIRST_LAG.min(lag_check);
         let mut failing: Option<Instant> = None;
         loop {
-            let hungry = self.waiting.len() <= self.capacity;
+            let capacity = self.rooms.capacity();
+            let hungry = self.plain.len() <= capacity && self.functions.len() <= capacity * FUNCTIONS_AHEAD;
             if !hungry {
                 last_read = Instant::now();
             }
             let event = tokio::select! {
                 biased;
                 () = stop.reading.cancelled() => Next::Stop,
-                room = room(&self.room), if !self.waiting.is_empty() => Next::Room(room),
-                batch = subscription.next(self.capacity), if hungry => Next::Batch(batch),
+                room = self.room(), if self.waits() => Next::Room(room),
+                batch = subscription.next(capacity), if hungry => Next::Batch(batch),
                 () = tokio::time::sleep_until(last_read + stuck), if hungry => Next::Silence,
                 () = tokio::time::sleep_until(lag_due) => Next::Lag,
             };
@@ -260,7 +254,11 @@ impl Feed {
         };
         for ((message, activation), new) in read.into_iter().zip(new) {
             if new {
-                self.waiting.push(activation, message.payload.len());
+                let waiting = match self.rooms.kind_of(&activation) {
+                    Kind::Plain => &mut self.plain,
+                    Kind::Function => &mut self.functions,
+                };
+                waiting.push(activation, message.payload.len());
             } else {
                 info!(transid = %activation.transid, activation = %activation.activation_id, offset = message.offset, "was accepted before, and is passed over");
             }
@@ -272,13 +270,13 @@ impl Feed {
     async fn hand_over(&mut self, to: &mpsc::Sender<Fed>, end: impl Future<Output = ()>, stop: &FeedStop) {
         tokio::pin!(end);
         loop {
-            let waits = !self.waiting.is_empty();
+            let waits = self.waits();
             tokio::select! {
                 biased;
                 () = stop.handing_over.cancelled() => return,
                 () = &mut end => return,
                 () = stop.reading.cancelled(), if !waits => return,
-                room = room(&self.room), if waits => {
+                room = self.room(), if waits => {
                     if !self.hand_one(room, to).await {
                         return;
                     }
@@ -287,12 +285,34 @@ impl Feed {
         }
     }
 
+    fn waits(&self) -> bool {
+        !self.plain.is_empty() || !self.functions.is_empty()
+    }
+
+    /// Room for whichever waits and gets it first.
+    async fn room(&self) -> Room {
+        tokio::select! {
+            room = self.rooms.take(Kind::Plain), if !self.plain.is_empty() => room,
+            room = self.rooms.take(Kind::Function), if !self.functions.is_empty() => room,
+            else => std::future::pending().await,
+        }
+    }
+
     /// False if nobody takes it.
     async fn hand_one(&mut self, room: Room, to: &mpsc::Sender<Fed>) -> bool {
-        match self.waiting.pop() {
-            Some(message) => to.send(Fed { message, room }).await.is_ok(),
-            None => true,
+        let waiting = match room.kind() {
+            Kind::Plain => &mut self.plain,
+            Kind::Function => &mut self.functions,
+        };
+        let Some((message, bytes)) = waiting.pop() else {
+            return true;
+        };
+        if self.rooms.kind_of(&message) == Kind::Function && room.kind() == Kind::Plain {
+            // It came before anybody knew what it is.
+            self.functions.push(*message, bytes);
+            return true;
         }
+        to.send(Fed { message, room }).await.is_ok()
     }
 }
 
@@ -302,13 +322,6 @@ enum Next {
     Batch(Result<Vec<Message>, bus::Error>),
     Silence,
     Lag,
-}
-
-async fn room(room: &Arc<Semaphore>) -> Room {
-    let permit = Arc::clone(room).acquire_owned().await;
-    Room {
-        _permit: Some(permit.expect("the semaphore is never closed")),
-    }
 }
 
 async fn leave(subscription: Box<dyn Subscription>, topic: &str) {

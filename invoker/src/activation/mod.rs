@@ -2,6 +2,7 @@
 
 pub mod feed;
 mod waiting;
+pub mod room;
 pub mod health_tests;
 pub mod executable;
 pub mod resolve;

@@ -6,6 +6,7 @@ use super::executable::NotExecutable;
 use super::feed::Fed;
 use super::health_tests::{HealthTests, Role};
 use super::parameters;
+use super::room::{Kind, Rooms};
 use super::{Executable, Job};
 use crate::blacklist::Blacklist;
 use crate::completion::{Completer, Owed, record, texts};
@@ -45,6 +46,7 @@ pub struct Resolver {
     settings: Arc<Settings>,
     completer: Arc<Completer>,
     blacklist: Arc<Blacklist>,
+    rooms: Arc<Rooms>,
     health_tests: HealthTests,
     cache: Mutex<Cache>,
 }
@@ -139,12 +141,14 @@ impl Resolver {
         settings: Arc<Settings>,
         completer: Arc<Completer>,
         blacklist: Arc<Blacklist>,
+        rooms: Arc<Rooms>,
     ) -> Self {
         Self {
             store,
             settings,
             completer,
             blacklist,
+            rooms,
             health_tests: HealthTests::default(),
             cache: Mutex::new(Cache {
                 actions: HashMap::new(),
@@ -185,6 +189,13 @@ impl Resolver {
         }
         match self.executable(&message).await {
             Ok(executable) => {
+                if let Some(room) = owed.room() {
+                    let kind = match &executable.ffs {
+                        Some(Ok(_)) => Kind::Function,
+                        Some(Err(_)) | None => Kind::Plain,
+                    };
+                    self.rooms.learn(&message.action.to_string(), kind, room);
+                }
                 let job = Job {
                     message,
                     executable,

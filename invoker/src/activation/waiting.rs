@@ -56,25 +56,25 @@ impl Waiting {
         }
     }
 
-    /// The oldest; none also if the journal has lost it.
-    pub(super) fn pop(&mut self) -> Option<Box<ActivationMessage>> {
+    /// The oldest, and its length as it was read; none also if the journal has lost it.
+    pub(super) fn pop(&mut self) -> Option<(Box<ActivationMessage>, usize)> {
         match self.queue.pop_front()? {
             Waiter::Here { message, bytes } => {
                 self.held -= bytes;
-                Some(message)
+                Some((message, bytes))
             }
             Waiter::InJournal(id) => self.read(id),
         }
     }
 
-    fn read(&self, id: ActivationId) -> Option<Box<ActivationMessage>> {
+    fn read(&self, id: ActivationId) -> Option<(Box<ActivationMessage>, usize)> {
         let lost = |reason: &str| {
             error!(activation = %id, reason, "an accepted activation cannot be read back");
             None
         };
         match self.journal.message(id) {
-            Ok(Some(message)) => match decode(&message) {
-                Ok(message) => Some(Box::new(message)),
+            Ok(Some(payload)) => match decode(&payload) {
+                Ok(message) => Some((Box::new(message), payload.len())),
                 Err(error) => lost(&error.path),
             },
             Ok(None) => lost("the journal does not have it"),
@@ -86,7 +86,7 @@ impl Waiting {
     pub(super) fn into_messages(mut self) -> Vec<ActivationMessage> {
         let mut messages = Vec::with_capacity(self.len());
         while !self.is_empty() {
-            messages.extend(self.pop().map(|message| *message));
+            messages.extend(self.pop().map(|(message, _)| *message));
         }
         messages
     }

@@ -4,7 +4,7 @@
 use super::completer::Leaving;
 use super::outbox::OnItsWay;
 use super::{Completer, record, texts};
-use crate::activation::feed::Room;
+use crate::activation::room::Room;
 use crate::journal::{self, Debt, Debts};
 use proto::whisk::activation::{Activation, Response, Status};
 use proto::whisk::activation_message::ActivationMessage;
@@ -35,7 +35,7 @@ struct Call {
     stage: Stage,
     witness: Option<Witness>,
     /// Given back when the container is free again (K-25).
-    _room: Room,
+    room: Room,
     _open: TaskTrackerToken,
 }
 
@@ -71,7 +71,7 @@ impl Owed {
             since_ms: record::millis(SystemTime::now()),
             stage: Stage::Waiting,
             witness: None,
-            _room: room,
+            room,
             _open: completer.open.token(),
         };
         Self {
@@ -84,6 +84,11 @@ impl Owed {
     pub fn since_ms(&self) -> i64 {
         let call = self.call.as_ref();
         call.map_or_else(|| record::millis(SystemTime::now()), |call| call.since_ms)
+    }
+
+    /// The room that it takes; none once it is settled.
+    pub fn room(&mut self) -> Option<&mut Room> {
+        self.call.as_mut().map(|call| &mut call.room)
     }
 
     /// Shows the answer to somebody else too.

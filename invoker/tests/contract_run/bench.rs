@@ -5,7 +5,7 @@ use ffs_invoker::bus::embedded::EmbeddedBus;
 use ffs_invoker::bus::{Bus, Subscription, TopicSpec};
 use ffs_invoker::config::Settings;
 use ffs_invoker::daemon::{Daemon, Edges};
-use ffs_invoker::gpu::none;
+use ffs_invoker::gpu::{GpuInventory, none};
 use ffs_invoker::runtimes::Runtimes;
 use ffs_invoker::store::embedded::{EmbeddedStore, Retention};
 use ffs_invoker::store::{Database, Store};
@@ -41,6 +41,15 @@ impl Bench {
     }
 
     pub(crate) async fn with(probe: Probe, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(Arc::new(none::None), probe, change).await
+    }
+
+    /// With these slices.
+    pub(crate) async fn on(
+        inventory: Arc<dyn GpuInventory>,
+        probe: Probe,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let forever = Retention {
@@ -63,7 +72,7 @@ impl Bench {
             bus: Arc::clone(&bus),
             store: Arc::clone(&store),
             engine: engine.clone(),
-            inventory: Arc::new(none::None),
+            inventory,
         };
         let daemon = Daemon::start(edges, settings, decide).await.unwrap();
         let acks = bus.subscribe("completed0", "completed0").await.unwrap();

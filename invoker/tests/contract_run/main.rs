@@ -7,6 +7,7 @@ mod bench;
 #[allow(dead_code)]
 mod stand_in_engine;
 mod probe;
+mod backlog;
 mod containers;
 mod messages;
 mod recordings;
