@@ -5,13 +5,17 @@ use super::world::World;
 use proto::whisk::activation_message::ActivationMessage;
 use serde_json::{Value, json};
 use stand_in_controller::controller::{Call, Running};
+use stand_in_controller::ledger::Finished;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Between two activations of one tenant.
 const PERIOD: Duration = Duration::from_millis(300);
 /// Between two bursts, and how many activations of each tenant come in one.
 const BURST: (Duration, usize) = (Duration::from_secs(7), 8);
+/// Most activations of one tenant that are under way: OpenWhisk's own limit, beyond which callers are refused.
+const MOST: usize = 30;
 
 #[derive(Debug)]
 pub(crate) struct Tenant {
@@ -22,6 +26,8 @@ pub(crate) struct Tenant {
     pub(crate) retries: bool,
     /// Whether it has a function of several components.
     pub(crate) has_lanes: bool,
+    /// Activations under way.
+    open: AtomicUsize,
     memory_mb: u64,
     revision: String,
 }
@@ -31,6 +37,7 @@ pub(crate) struct Sent {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) x: usize,
     pub(crate) running: Running,
+    pub(crate) finished: Finished,
 }
 
 /// Writes their actions. The first one's function always runs on several slices, the second one's may fit the
@@ -81,6 +88,7 @@ impl Tenant {
             factor,
             retries: ffs.as_ref().is_some_and(|ffs| ffs["retry"] == true),
             has_lanes: ffs.is_some(),
+            open: AtomicUsize::new(0),
             memory_mb,
             revision: database.put(&database.entities, document).await.unwrap(),
         })
@@ -89,10 +97,8 @@ impl Tenant {
 
 /// The first activation, which waits until the function is built and measured.
 pub(crate) async fn first(world: &Arc<World>, tenant: &Arc<Tenant>) {
-    let mut sent = send(world, tenant, 1).await;
-    let finished = tokio::time::timeout(PATIENCE, sent.running.finished()).await;
-    let finished = finished.unwrap_or_else(|_| panic!("{}'s first activation has no end", tenant.name));
-    let status = finished.unwrap().status.map(u8::from);
+    let sent = send(world, tenant, 1).await;
+    let status = sent.finished.status.map(u8::from);
     assert_eq!(status, Some(0), "{}'s first activation", tenant.name);
 }
 
@@ -116,8 +122,16 @@ pub(crate) async fn during<T>(
         for _ in 0..count {
             x += 1;
             for tenant in tenants {
+                if tenant.open.load(Ordering::Relaxed) >= MOST {
+                    continue;
+                }
+                tenant.open.fetch_add(1, Ordering::Relaxed);
                 let (world, tenant) = (Arc::clone(world), Arc::clone(tenant));
-                sending.push(tokio::spawn(async move { send(&world, &tenant, x).await }));
+                sending.push(tokio::spawn(async move {
+                    let sent = send(&world, &tenant, x).await;
+                    tenant.open.fetch_sub(1, Ordering::Relaxed);
+                    sent
+                }));
             }
         }
     };
@@ -128,12 +142,23 @@ pub(crate) async fn during<T>(
     (sent, result)
 }
 
-/// Every third one's caller does not wait.
+/// From the sending to the completion. Every third one's caller does not wait.
 async fn send(world: &World, tenant: &Arc<Tenant>, x: usize) -> Sent {
+    let mut running = invoke(world, tenant, !x.is_multiple_of(3), json!({ "x": x })).await;
+    let Ok(finished) = tokio::time::timeout(PATIENCE, running.finished()).await else {
+        let status = world.status().await;
+        panic!(
+            "{} of {} has no completion: {status:#}\n{}",
+            running.id,
+            tenant.name,
+            world.log()
+        );
+    };
     Sent {
         tenant: Arc::clone(tenant),
         x,
-        running: invoke(world, tenant, !x.is_multiple_of(3), json!({ "x": x })).await,
+        running,
+        finished: finished.unwrap(),
     }
 }
 
