@@ -25,6 +25,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Doctor(run::doctor::Arguments),
     /// Show the GPU slices as the daemon would see them
     Migs(migs::Arguments),
     Plan(Box<plan::Arguments>),
@@ -37,6 +38,7 @@ enum Command {
 /// Runs the command that the arguments name. Errors go to standard error, with their causes.
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Doctor(arguments) => run::doctor::run(&arguments),
         Command::Migs(arguments) => migs::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Policies(arguments) => policies::run(&arguments),

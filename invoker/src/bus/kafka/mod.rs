@@ -73,6 +73,24 @@ impl KafkaBus {
         })
     }
 
+    /// How many brokers there are, and the names of all topics.
+    ///
+    /// # Errors
+    /// When no broker has answered after `limit`.
+    pub async fn look(&self, limit: Duration) -> Result<(usize, Vec<String>), Error> {
+        let producer = self.producer.clone();
+        let asked = on_thread(move || {
+            let metadata = producer.client().fetch_metadata(None, limit)?;
+            let topics = metadata.topics().iter().map(|topic| topic.name().to_owned());
+            Ok((metadata.brokers().len(), topics.collect()))
+        });
+        let answer: Result<_, KafkaError> = asked.await.unwrap_or(Err(KafkaError::Canceled));
+        answer.map_err(|source| Error::Open {
+            at: self.settings.hosts.clone(),
+            source: source.into(),
+        })
+    }
+
     /// Whether the topic is there. All are listed, because asking for one may make it.
     async fn is_there(&self, topic: &str) -> Result<bool, KafkaError> {
         let (producer, topic) = (self.producer.clone(), topic.to_owned());

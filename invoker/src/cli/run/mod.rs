@@ -5,6 +5,7 @@
 
 mod arguments;
 mod assign;
+pub(super) mod doctor;
 mod edges;
 mod serve;
 

@@ -142,6 +142,14 @@ async fn engine(
 /// A directory of this invoker's own for each purpose; the second is locked against another process with
 /// the same id (N-33).
 fn directories(configuration: &Configuration) -> anyhow::Result<(PathBuf, RunDirectory)> {
+    let (state, run) = paths(configuration);
+    std::fs::create_dir_all(&state)
+        .with_context(|| format!("the state directory {} cannot be made", state.display()))?;
+    Ok((state, RunDirectory::open(&run)?))
+}
+
+/// Where they are: for what must survive a restart, and for what runs.
+pub(super) fn paths(configuration: &Configuration) -> (PathBuf, PathBuf) {
     let name = format!("invoker{}", configuration.settings.identity.id);
     let state = configuration.node.state_dir.join(&name);
     let run = match &configuration.node.run_dir {
@@ -152,9 +160,7 @@ fn directories(configuration: &Configuration) -> anyhow::Result<(PathBuf, RunDir
             run_directory::default_path(&name, root, session.as_deref(), &state)
         }
     };
-    std::fs::create_dir_all(&state)
-        .with_context(|| format!("the state directory {} cannot be made", state.display()))?;
-    Ok((state, RunDirectory::open(&run)?))
+    (state, run)
 }
 
 /// An operator who raised a limit on the controllers alone finds it here (D-34).

@@ -8,6 +8,7 @@
 //!  log_file ── segments                what activations wrote
 //!  removal, shared_memory, sockets     what else is made, and that all of it goes
 //!  call                                one request: time-out, log line, outages
+//!  look                                what Docker says of itself
 //! ```
 //! The containers are the original's (contract chapter 6.1), whose command line it replaces. Pausing goes by the
 //! API as well, whatever `use-runc` says: the original uses `runc` for speed only, which the API has (L-22).
@@ -20,6 +21,7 @@ mod devices;
 mod image;
 mod known;
 mod log_file;
+mod look;
 mod pull;
 mod removal;
 mod segments;
@@ -30,6 +32,7 @@ mod watch;
 
 pub use self::arguments::ArgumentError;
 pub use self::devices::DeviceAccess;
+pub use self::look::{About, look};
 pub use self::settings::{DockerSettings, Timeouts};
 
 use self::arguments::ExtraArguments;
@@ -40,8 +43,8 @@ use super::{
     SliceLimits,
 };
 use async_trait::async_trait;
+use bollard::Docker;
 use bollard::models::ContainerUpdateBody;
-use bollard::{API_DEFAULT_VERSION, Docker};
 use proto::id::InstanceId;
 use proto::unit::Bytes;
 use std::collections::BTreeSet;
@@ -54,8 +57,6 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// The client library's own time-out: ours are shorter, and the stream of events has none.
-const NO_TIME_OUT: u64 = 10 * 365 * 24 * 3600;
 /// Short, so that a component of a few milliseconds is slowed down as a long one is.
 const CPU_PERIOD_US: i64 = 20_000;
 /// The kernel takes no less.
@@ -120,32 +121,13 @@ impl DockerEngine {
     /// Docker cannot be reached, or the settings cannot be used.
     pub async fn open(settings: DockerSettings, sockets: PathBuf) -> Result<Self, OpenError> {
         let extra = ExtraArguments::parse(&settings.extra_args)?;
-        let path = settings.socket.clone();
-        let unusable = |source| OpenError::Socket {
-            path: path.clone(),
-            source,
-        };
-        tokio::net::UnixStream::connect(&path).await.map_err(unusable)?;
+        let (docker, about) = look::connect(&settings).await?;
         let made = DirBuilder::new().recursive(true).mode(PASSAGE).create(&sockets);
         made.map_err(|source| OpenError::Directory {
             path: sockets.clone(),
             source,
         })?;
-        let silent = |source: CallError| OpenError::Version {
-            path: path.clone(),
-            source: source.into(),
-        };
-        let address = path.to_string_lossy();
-        let docker = Docker::connect_with_unix(&address, NO_TIME_OUT, API_DEFAULT_VERSION)
-            .map_err(|e| silent(e.into()))?;
-        let limit = settings.timeouts.version;
-        let docker = call("version", &address, limit, docker.negotiate_version())
-            .await
-            .map_err(silent)?;
-        let about = call("info", &address, limit, docker.info())
-            .await
-            .map_err(silent)?;
-        let limits_slices = about.memory_limit == Some(true) && about.cpu_cfs_quota == Some(true);
+        let limits_slices = look::limits_slices(&about);
         let devices = settings.devices.with(&about);
         info!(
             version = about.server_version.as_deref().unwrap_or("unknown"),

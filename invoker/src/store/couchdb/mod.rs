@@ -75,6 +75,24 @@ impl CouchStore {
         })
     }
 
+    /// Whether each of the databases is there and lets us in; nothing is changed.
+    ///
+    /// # Errors
+    /// When the settings make no address.
+    pub async fn look(settings: &CouchSettings) -> Result<Vec<(String, Result<bool, Cause>)>, Error> {
+        let client = Client::new(settings).map_err(|failure| Error::Open {
+            at: format!("{}:{}", settings.host, settings.port),
+            source: failure.into(),
+        })?;
+        let names = &settings.databases;
+        let mut found = Vec::new();
+        for name in [&names.auth, &names.entity, &names.activation] {
+            let answer = is_there(&client, name).await;
+            found.push((name.clone(), answer.map_err(Cause::from)));
+        }
+        Ok(found)
+    }
+
     fn database(&self, database: Database) -> String {
         encoded(match database {
             Database::Auth => &self.names.auth,
@@ -236,17 +254,25 @@ fn encoded(name: &str) -> String {
     segment(name).to_string()
 }
 
+/// Whether a database is there and lets us in.
+async fn is_there(client: &Client, name: &str) -> Result<bool, Failure> {
+    let answer = client.send(&Ask::get(encoded(name))).await?;
+    match answer.status {
+        status if status.is_success() => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        _ => Err(client.refused(&answer)),
+    }
+}
+
 /// Says whether the databases are there, for the operator.
 async fn look(client: Arc<Client>, names: Databases) {
     for name in [&names.auth, &names.entity, &names.activation] {
-        let answer = client.send(&Ask::get(encoded(name))).await;
-        let failure = match answer {
-            Ok(answer) if answer.status.is_success() => continue,
-            Ok(answer) if answer.status == StatusCode::NOT_FOUND => {
+        let failure = match is_there(&client, name).await {
+            Ok(true) => continue,
+            Ok(false) => {
                 error!(database = name, at = client.at(), "CouchDB has no such database");
                 continue;
             }
-            Ok(answer) => client.refused(&answer),
             Err(failure) => failure,
         };
         error!(
