@@ -171,6 +171,7 @@ fn costs(nodes: &[(String, Vec<String>)], mib: impl Fn(usize) -> u64) -> (Dag, P
                     module: "app:Net".to_owned(),
                     init: None,
                     weights_key: None,
+                    batch: None,
                     inputs: (0..)
                         .zip(from)
                         .map(|(port, from)| NodeInput { port, from })

@@ -81,7 +81,10 @@ fn all() -> [Specified; 6] {
 fn full(document: &Specified) -> Value {
     let mut example = document.example.clone();
     let additions: &[(&str, Value)] = match document.name {
-        "dag" => &[("/nodes/0/init", json!({"classes": 21}))],
+        "dag" => &[
+            ("/nodes/0/init", json!({"classes": 21})),
+            ("/nodes/0/batch", json!(8)),
+        ],
         "profile" => &[
             (
                 "/components/seg/by_mig/1g.10gb/batches",

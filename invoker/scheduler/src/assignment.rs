@@ -30,14 +30,14 @@ pub struct AssignOptions {
     pub batch: Batch,
 }
 
-/// How many requests an instance has in flight at most.
-pub const fn in_flight_limit(stages: usize) -> u32 {
-    stages as u32 + 1
+/// How many requests an instance has in flight at most, if its lanes run up to `batch` at once.
+pub const fn in_flight_limit(stages: usize, batch: u32) -> u32 {
+    stages as u32 * batch + 1
 }
 
 /// `assignment.json` for a placement.
 pub fn assign(dag: &Dag, placement: &Placement, options: &AssignOptions) -> AssignmentDocument {
-    let slots = in_flight_limit(placement.stages()) + 1;
+    let slots = in_flight_limit(placement.stages(), options.batch.max) + 1;
     let rings: Vec<Ring> = links(dag, &placement.lanes)
         .into_iter()
         .map(|(Link { producer, consumer }, tensors)| {

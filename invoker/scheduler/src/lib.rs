@@ -33,6 +33,7 @@ pub mod slices;
 pub mod memory;
 pub mod policy;
 pub mod assignment;
+pub mod batch;
 pub mod placement;
 pub mod rejection;
 pub mod ranking;

@@ -6,7 +6,7 @@
 
 use crate::dag::{ComponentSet, Dag, MAX_SIZE, Origin};
 use crate::free::{Kind, needed_mib};
-use proto::ffs::profile::{ComponentProfile, ProfileDocument, ProfileSource};
+use proto::ffs::profile::{ComponentProfile, ExecutionTimes, ProfileDocument, ProfileSource};
 use proto::id::{ComponentId, ProfileName};
 use proto::unit::{Bytes, Millis};
 use sha2::{Digest, Sha256};
@@ -41,6 +41,8 @@ struct Costs {
     times: Vec<Option<u64>>,
     /// The same as measured or declared, whatever was observed since.
     profiled: Vec<Option<u64>>,
+    /// By column, for so many requests at once: nanoseconds, and workspace.
+    batches: Vec<BTreeMap<u32, (u64, u64)>>,
     slowest: u64,
     load: Duration,
     swap_in: Duration,
@@ -205,6 +207,42 @@ impl Profile {
         Duration::from_nanos(nanos)
     }
 
+    /// Sizes of batches that were measured for a component of the lane on a slice profile.
+    pub fn batch_sizes(&self, lane: ComponentSet, profile: &ProfileName) -> BTreeSet<u32> {
+        let rows = self.column(profile).into_iter().flat_map(|column| {
+            lane.iter()
+                .flat_map(move |component| self.components[component].batches[column].keys())
+        });
+        rows.copied().collect()
+    }
+
+    /// How long a lane takes for so many requests at once on a slice profile, and what memory it needs then;
+    /// none where that was not measured.
+    pub fn batch(
+        &self,
+        lane: ComponentSet,
+        profile: &ProfileName,
+        requests: u32,
+    ) -> Option<(Duration, Bytes)> {
+        if requests <= 1 {
+            return Some((self.time(lane, profile)?, self.memory(lane)));
+        }
+        let column = self.column(profile)?;
+        let (mut nanos, mut one, mut many) = (0, 0, 0);
+        for component in lane.iter() {
+            let costs = &self.components[component];
+            let (time, workspace) = costs.batches[column].get(&requests)?;
+            nanos += time;
+            one = one.max(costs.workspace);
+            many = many.max(costs.workspace.max(*workspace));
+        }
+        // Stacked inputs and outputs are part of the workspace; those of single requests lie beside them.
+        let tensors = lane.iter().map(|component| self.components[component].tensors);
+        let more = tensors.max().unwrap_or(0) * u64::from(requests - 1);
+        let memory = self.memory(lane).0 - one + many + more;
+        Some((Duration::from_nanos(nanos), Bytes(memory)))
+    }
+
     /// Storage → slice, one component after the other.
     pub fn load_time(&self, lane: ComponentSet) -> Duration {
         lane.iter().map(|component| self.components[component].load).sum()
@@ -297,6 +335,7 @@ fn costs(id: &ComponentId, row: &ComponentProfile, columns: &[ProfileName]) -> R
             });
         }
     }
+    let mut batches = Vec::with_capacity(columns.len());
     let (mut profiled, mut times) = (
         Vec::with_capacity(columns.len()),
         Vec::with_capacity(columns.len()),
@@ -307,8 +346,11 @@ fn costs(id: &ComponentId, row: &ComponentProfile, columns: &[ProfileName]) -> R
         let observed = row.and_then(|row| row.observed);
         let observed = observed.map(|seen| (seen.exec_ms_p50, seen.exec_ms_p95, seen.samples));
         let nanos = |row: Option<_>| row.map(|row| p50_nanos(id, column, row)).transpose();
-        profiled.push(nanos(measured)?);
-        times.push(nanos(observed.or(measured))?);
+        let (was, is) = (nanos(measured)?, nanos(observed.or(measured))?);
+        let drift = was.zip(is).map_or(1.0, |(was, is)| is as f64 / was as f64);
+        batches.push(row_batches(id, column, row, drift)?);
+        profiled.push(was);
+        times.push(is);
     }
     Ok(Costs {
         weights: row.weights_bytes.0,
@@ -323,6 +365,7 @@ fn costs(id: &ComponentId, row: &ComponentProfile, columns: &[ProfileName]) -> R
             .expect("by_mig is not empty"),
         times,
         profiled,
+        batches,
         load: duration(id, "load_ms", row.load_ms)?,
         swap_in: duration(id, "swap_in_ms", row.swap_in_ms)?,
         swap_out: duration(id, "swap_out_ms", row.swap_out_ms)?,
@@ -350,6 +393,40 @@ fn p50_nanos(
         return Err(error("samples", "0".to_owned(), "at least 1"));
     }
     Ok(nanos)
+}
+
+/// What was measured for several requests at once. Where single ones were seen to take `drift` times as long as
+/// measured, these are taken to do so, too: the sizes of batches that were run differ too much to tell.
+fn row_batches(
+    id: &ComponentId,
+    column: &ProfileName,
+    row: Option<&ExecutionTimes>,
+    drift: f64,
+) -> Result<BTreeMap<u32, (u64, u64)>, ProfileError> {
+    let mut batches = BTreeMap::new();
+    for (size, times) in row.iter().flat_map(|row| &row.batches) {
+        let error = |value: String, expected| ProfileError::Value {
+            component: id.clone(),
+            field: format!("batches.{size} on {column}"),
+            value,
+            expected,
+        };
+        let requests: Option<u32> = size.parse().ok().filter(|size| *size > 0);
+        let requests = requests.ok_or_else(|| error(size.clone(), "a number of at least 1"))?;
+        let nanos = nanos(times.exec_ms_p50).filter(|nanos| *nanos > 0);
+        let nanos = nanos.ok_or_else(|| {
+            error(
+                times.exec_ms_p50.0.to_string(),
+                "more than 0 ms and at most a day",
+            )
+        })?;
+        let workspace = times.workspace_bytes.unwrap_or_default();
+        if workspace > MAX_SIZE {
+            return Err(error(workspace.0.to_string(), "at most 1 TiB"));
+        }
+        batches.insert(requests, ((nanos as f64 * drift) as u64, workspace.0));
+    }
+    Ok(batches)
 }
 
 fn duration(id: &ComponentId, field: &str, millis: Millis) -> Result<Duration, ProfileError> {

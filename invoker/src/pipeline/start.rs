@@ -178,7 +178,7 @@ impl Pipelines {
             };
             let name = format!("{}_{}", start.instance, lane.id);
             let mut spec = self.spec(example, &name, start.memory, spec);
-            spec.concurrency = in_flight_limit(assignment.stages.len());
+            spec.concurrency = in_flight_limit(assignment.stages.len(), assignment.batch.max);
             spec.env.extend(lane.env.clone());
             spec.env.insert("FFS_LANE".to_owned(), lane.id.to_string());
             spec.env

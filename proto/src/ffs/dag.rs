@@ -51,6 +51,11 @@ impl Document for DagDocument {
         }
         for (index, node) in self.nodes.iter().enumerate() {
             at_least(format_args!("nodes[{index}].outputs"), node.outputs.len(), 1)?;
+            at_least(
+                format_args!("nodes[{index}].batch"),
+                node.batch.unwrap_or(1),
+                1_u32,
+            )?;
         }
         at_least("outputs", self.outputs.len(), 1)?;
         match self.symbols.iter().find(|(_, value)| **value == 0) {
@@ -78,6 +83,10 @@ pub struct Node {
     /// Nodes with equal keys share weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_key: Option<String>,
+    /// Most requests whose inputs may be stacked along their first dimension and run at once; absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub batch: Option<u32>,
     pub inputs: Vec<NodeInput>,
     #[schemars(length(min = 1))]
     pub outputs: Vec<NodeOutput>,

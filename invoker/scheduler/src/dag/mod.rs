@@ -41,6 +41,8 @@ pub struct Dag {
 pub struct Component {
     /// Components with equal keys share their weights where they run in one lane.
     pub weights_key: Option<String>,
+    /// Most requests that it may run at once.
+    pub batch: u32,
     /// By port.
     pub inputs: Vec<Origin>,
     /// By port.

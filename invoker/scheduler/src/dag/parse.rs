@@ -36,6 +36,7 @@ pub(super) fn parse(document: &DagDocument) -> Result<Dag, DagError> {
     for node in &nodes {
         components.push(Component {
             weights_key: node.weights_key.clone(),
+            batch: node.batch.unwrap_or(1).max(1),
             inputs: Vec::with_capacity(node.inputs.len()),
             outputs: output_ports(document, node)?,
             predecessors: ComponentSet::EMPTY,

@@ -67,12 +67,13 @@ impl Pipelines {
             self.accounts.count_drift(&because.kind, because.label());
             self.note(step, What::Drift, &of.to_string(), because.to_string());
         }
-        if let Some(costs) = self.knowledge.get(of).and_then(|knowledge| knowledge.costs()) {
+        let knowledge = self.knowledge.get(of);
+        if let Some((dag, costs)) = knowledge.and_then(|known| known.graph.known().zip(known.costs())) {
             let own = |instance: &&mut super::Instance| instance.function.of == *of;
             self.instances
                 .values_mut()
                 .filter(own)
-                .for_each(|instance| instance.reassess(costs));
+                .for_each(|instance| instance.reassess(dag, costs));
         }
         self.save(of, step);
     }

@@ -1,6 +1,7 @@
 //! One instance of a function, with what the books know of it.
 
-use crate::dag::ComponentSet;
+use crate::batch::{self, BatchLane, Batched};
+use crate::dag::{ComponentSet, Dag};
 use crate::fault::Fault;
 use crate::instance::State;
 use crate::instant::Instant;
@@ -37,6 +38,8 @@ pub(crate) struct Instance {
     pub(super) latency: Duration,
     /// The part of the latency that is spent between lanes.
     pub(super) transfer: Duration,
+    /// If its lanes run several requests at once.
+    pub(super) batched: Option<Batched>,
     pub(super) slo: Option<Duration>,
     /// What its weights take from host memory to the slices.
     pub(super) swap_in: Duration,
@@ -66,8 +69,21 @@ pub(super) struct Place {
     pub(super) components: ComponentSet,
     /// What the lane needs there.
     pub(super) memory: Bytes,
+    /// What the slice has.
+    pub(super) room: Bytes,
     /// One execution, p50.
     pub(super) exec: Duration,
+}
+
+impl Place {
+    fn batch_lane(&self) -> BatchLane<'_> {
+        BatchLane {
+            stage: self.lane.stage,
+            components: self.components,
+            kind: &self.kind,
+            memory: self.room,
+        }
+    }
 }
 
 impl Instance {
@@ -115,7 +131,7 @@ impl Instance {
     }
 
     /// Reckons with other times from now on.
-    pub(super) fn reassess(&mut self, costs: &Profile) {
+    pub(super) fn reassess(&mut self, dag: &Dag, costs: &Profile) {
         let mut stages: BTreeMap<u16, Duration> = BTreeMap::new();
         for place in &mut self.places {
             place.exec = costs.time(place.components, &place.kind).unwrap_or(place.exec);
@@ -124,6 +140,10 @@ impl Instance {
         }
         self.bottleneck = stages.values().copied().max().unwrap_or_default();
         self.latency = self.transfer + stages.values().sum::<Duration>();
+        if let Some(batched) = &mut self.batched {
+            let lanes: Vec<BatchLane<'_>> = self.places.iter().map(Place::batch_lane).collect();
+            *batched = batch::batched(dag, costs, &lanes, self.transfer, batched.most).unwrap_or(*batched);
+        }
     }
 
     /// How long it stays what it is, at least.
@@ -147,9 +167,17 @@ impl Instance {
         }
     }
 
-    /// When one more activation would be answered, from now.
+    /// When one more activation would be answered, from now: behind the others one by one, or in batches.
     pub(super) fn finish(&self) -> Duration {
-        self.latency + self.bottleneck * (self.runs.len() as u32)
+        let before = self.runs.len() as u32;
+        let one_by_one = self.latency + self.bottleneck * before;
+        match self.batched {
+            None => one_by_one,
+            Some(batched) => {
+                let batches = before.div_ceil(batched.most);
+                one_by_one.min(batched.latency + batched.bottleneck * batches)
+            }
+        }
     }
 
     /// When something about it changes although nothing happens.

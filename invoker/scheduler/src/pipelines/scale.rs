@@ -7,6 +7,7 @@ use super::function::Function;
 use super::running::Place;
 use super::{Instance, Pipelines, listed};
 use crate::assignment::{AssignOptions, assign, in_flight_limit};
+use crate::batch::{self, BatchLane};
 use crate::command::{Command, Start};
 use crate::containers::Pool;
 use crate::decision::{Decision, What};
@@ -227,12 +228,34 @@ impl Pipelines {
             .iter()
             .map(|lane| format!("{} {}", lane.slice.profile, lane.slice.uuid))
             .collect();
+        let lanes: Vec<BatchLane<'_>> = placement
+            .lanes
+            .iter()
+            .map(|lane| BatchLane {
+                stage: lane.id.stage,
+                components: lane.components,
+                kind: &lane.slice.profile,
+                memory: lane.slice.memory_bytes,
+            })
+            .collect();
+        // Who shares a slice fits there together; batches would need more than that.
+        let batched = match on {
+            On::Own | On::Better { .. } => {
+                batch::choose(&ranked.graph, &ranked.costs, &lanes, placement.transfer, slo)
+            }
+            On::Shared => None,
+        };
+        let most = batched.map_or(1, |batched| batched.most);
+        let at_once = match most {
+            1 => String::new(),
+            most => format!(", up to {most} requests at once"),
+        };
         let because = on.because(function.policy.because(&ranked.ranking, placement, slo));
         self.accounts.count(What::Start, on.label());
         self.accounts.count_transition("cold", "starting");
         let decision = self.log.push(Decision {
             instance: Some(id.to_string()),
-            chosen: Some(format!("{} on {}", placement.key, places.join(", "))),
+            chosen: Some(format!("{} on {}{at_once}", placement.key, places.join(", "))),
             rejected: listed(&ranked.ranking, &placement.rejected),
             ..Decision::new(step.now, What::Start, key.to_string(), because)
         });
@@ -245,7 +268,7 @@ impl Pipelines {
                 policy: function.policy.name().to_owned(),
                 slo,
                 batch: Batch {
-                    max: 1,
+                    max: most,
                     wait_ms: Millis(0.0),
                 },
             },
@@ -267,18 +290,24 @@ impl Pipelines {
                         slice: lane.slice.uuid.clone(),
                         kind: lane.slice.profile.clone(),
                         components: lane.components,
-                        memory: lane.memory,
+                        memory: {
+                            let at_once = batch::at_once(&ranked.graph, lane.components, most);
+                            let costs = ranked.costs.batch(lane.components, &lane.slice.profile, at_once);
+                            costs.map_or(lane.memory, |(_, memory)| memory)
+                        },
+                        room: lane.slice.memory_bytes,
                         exec: lane.time,
                     })
                     .collect(),
                 memory,
                 leaving: false,
-                limit: in_flight_limit(placement.stages()) as usize,
+                limit: in_flight_limit(placement.stages(), most) as usize,
                 runs: BTreeMap::new(),
                 key: placement.key.clone(),
                 bottleneck: placement.bottleneck,
                 latency: placement.latency,
                 transfer: placement.transfer,
+                batched,
                 slo,
                 swap_in: placement
                     .lanes

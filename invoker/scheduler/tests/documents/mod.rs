@@ -3,7 +3,7 @@
 use proto::ffs::build::{ComponentRow, ProfileRows};
 use proto::ffs::dag::DagDocument;
 use proto::ffs::migs::MigsDocument;
-use proto::ffs::profile::ExecutionTimes;
+use proto::ffs::profile::{BatchTimes, ExecutionTimes};
 use proto::id::ComponentId;
 use proto::unit::{Bytes, Millis};
 use scheduler::work::ActionRevision;
@@ -42,13 +42,19 @@ pub(crate) fn inventory(slices: &[&str]) -> MigsDocument {
 }
 
 /// Stages one after the other; components of a stage (`a;b`) side by side, each reading all of
-/// the stage before.
+/// the stage before. `a*8` may run up to 8 requests at once.
 pub(crate) fn chain(of: &ActionRevision, stages: &[&str]) -> DagDocument {
     let mut before: Vec<String> = Vec::new();
     let mut nodes = Vec::new();
     for stage in stages {
-        let here: Vec<String> = stage.split(';').map(str::to_owned).collect();
-        for id in &here {
+        let here: Vec<(&str, u64)> = stage
+            .split(';')
+            .map(|text| {
+                text.split_once('*')
+                    .map_or((text, 1), |(id, batch)| (id, number(batch)))
+            })
+            .collect();
+        for (id, batch) in &here {
             let inputs: Vec<serde_json::Value> = if before.is_empty() {
                 vec![serde_json::json!({"port": 0, "from": {"input": "x"}})]
             } else {
@@ -59,11 +65,12 @@ pub(crate) fn chain(of: &ActionRevision, stages: &[&str]) -> DagDocument {
             nodes.push(serde_json::json!({
                 "id": id,
                 "module": format!("app:{id}"),
+                "batch": batch,
                 "inputs": inputs,
                 "outputs": [{"port": 0, "dtype": "float32", "shape": [1, 16]}],
             }));
         }
-        before = here;
+        before = here.iter().map(|(id, _)| (*id).to_owned()).collect();
     }
     let outputs = before
         .iter()
@@ -79,17 +86,28 @@ pub(crate) fn chain(of: &ActionRevision, stages: &[&str]) -> DagDocument {
     }))
 }
 
-/// `det=300/20`: 300 MiB of weights, 20 ms.
+/// `det=300/20,4:50`: 300 MiB of weights, 20 ms, and 50 ms for 4 requests at once.
 pub(crate) fn profile_rows(rows: &[&str]) -> ProfileRows {
     let row = |text: &&str| -> (ComponentId, ComponentRow) {
         let (id, costs) = text.split_once('=').expect("component=MiB/ms");
         let (mib, ms) = costs.split_once('/').expect("MiB/ms");
-        let ms = Millis(ms.parse().expect("milliseconds"));
+        let mut times = ms.split(',');
+        let millis = |text: &str| Millis(text.parse().expect("milliseconds"));
+        let ms = millis(times.next().expect("a time"));
+        let batches = times.map(|text| {
+            let (size, ms) = text.split_once(':').expect("requests:milliseconds");
+            let times = BatchTimes {
+                exec_ms_p50: millis(ms),
+                exec_ms_p95: None,
+                workspace_bytes: None,
+            };
+            (size.to_owned(), times)
+        });
         let times = ExecutionTimes {
             exec_ms_p50: ms,
             exec_ms_p95: ms,
             samples: 3,
-            batches: BTreeMap::new(),
+            batches: batches.collect(),
             observed: None,
         };
         let row = ComponentRow {

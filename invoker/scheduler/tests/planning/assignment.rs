@@ -212,7 +212,7 @@ fn a_slot_holds_the_aligned_tensors_and_four_kibibytes() {
 
     let ring = &assignment.rings[0];
     // Two stages: three requests in flight, and one slot more.
-    assert_eq!((in_flight_limit(2), ring.slots), (3, 4));
+    assert_eq!((in_flight_limit(2, 1), ring.slots), (3, 4));
     assert_eq!(ring.bytes, Bytes((128 + 4096) * 4));
     assert_eq!(ring.path, "/dev/shm/ffs-i-7-s0l0-s1l0");
 }

@@ -72,6 +72,7 @@ pub(crate) fn dag_document(text: &str) -> DagDocument {
                 module: format!("app:{name}"),
                 init: None,
                 weights_key: None,
+                batch: None,
                 inputs: (0..)
                     .zip(from)
                     .map(|(port, from)| NodeInput { port, from })

@@ -10,6 +10,7 @@ mod free;
 mod partition;
 mod ranking;
 mod placement;
+mod batch;
 mod assignment;
 mod paper;
 mod laws;

@@ -5,8 +5,8 @@
 //! slices 4g.40gb=39936 1g.10gb=9856!               usable MiB, `!` = fenced; again: a new inventory
 //! request a1 plain guest guest/hello 256 [x4] [kind nodejs:20] [limit 60] [version 2]
 //! request a2 ffs guest guest/ocr@1-a 256 [retry] [min 1] [max 2] [keep 5] [policy slo] [slo 100]
-//! built guest/ocr@1-a det ori rec                  a chain; `det;ori rec` = two side by side, then one
-//! profiled guest/ocr@1-a MIG-0 det=300/20 rec=1/2  MiB of weights / milliseconds, on that slice
+//! built guest/ocr@1-a det ori rec                  a chain; `det;ori rec` = two side by side, then one; `det*8` in batches
+//! profiled guest/ocr@1-a MIG-0 det=300/20 rec=1/2  MiB of weights / milliseconds, on that slice; `/20,4:50` = 50 ms for 4
 //! finished a1 answered | spoiled | init-failed SENTENCE | returned SENTENCE | lost SENTENCE
 //! turn-wanted i-1 s0l0 1                           the first turn of that lane
 //! observed i-1 33 x=45 y=20                        so many activations, a second apart, whose components took these ms
