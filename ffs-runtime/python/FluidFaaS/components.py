@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import torch_support, values
+from . import batches, torch_support, values
 from .author import location_of_error
 from .dag import Dag, Node
 from .errors import DefinitionError, FluidFaaSError, ValueTypeError
@@ -56,24 +56,39 @@ class Component:
         Raises :class:`ComponentFailure` with the author's exception as its cause.
         """
         try:
-            torch = torch_support.imported()
-            if torch is None:
-                returned = self._call(*inputs)
-            else:
-                if self._takes_tensors_only:
-                    inputs = [torch_support.from_array(value) for value in inputs]
-                arguments, copying = torch_support.to_device(inputs, self._device)
-                try:
-                    with torch.no_grad():
-                        returned = self._call(*arguments)
-                finally:
-                    if copying is not None:
-                        copying.synchronize()  # the ring's writer may have the memory again
-            outputs = normalise_outputs(self.node, returned)
+            outputs = normalise_outputs(self.node, self._forward(inputs))
             check_outputs(self.node, outputs)
         except Exception as error:
             raise ComponentFailure(self.node.id, error) from error
         return outputs
+
+    def run_stacked(self, inputs: list[Any], rows: list[int]) -> list[list[Any]]:
+        """The outputs of several requests from one execution; each has so many of the first dimension.
+
+        Raises :class:`ComponentFailure`, also if it does not return a row for each that it got.
+        """
+        try:
+            outputs = normalise_outputs(self.node, self._forward(inputs))
+            split = batches.split(outputs, rows, self.node.id)
+            for own in split:
+                check_outputs(self.node, own)
+        except Exception as error:
+            raise ComponentFailure(self.node.id, error) from error
+        return split
+
+    def _forward(self, inputs: list[Any]) -> Any:
+        torch = torch_support.imported()
+        if torch is None:
+            return self._call(*inputs)
+        if self._takes_tensors_only:
+            inputs = [torch_support.from_array(value) for value in inputs]
+        arguments, copying = torch_support.to_device(inputs, self._device)
+        try:
+            with torch.no_grad():
+                return self._call(*arguments)
+        finally:
+            if copying is not None:
+                copying.synchronize()  # the ring's writer may have the memory again
 
     def evict(self) -> None:
         """Moves the weights out of the slice, into host memory."""

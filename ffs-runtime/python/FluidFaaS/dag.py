@@ -52,6 +52,8 @@ class Node:
     #: Constructor arguments.
     init: dict[str, Any] = field(default_factory=dict)
     weights_key: str | None = None
+    #: Most requests whose inputs may be stacked along their first dimension and run at once.
+    batch: int = 1
     #: The author's file and line, where it was registered in this process.
     at: str | None = None
 
@@ -173,6 +175,8 @@ class Dag:
             document["init"] = node.init
         if node.weights_key is not None:
             document["weights_key"] = node.weights_key
+        if node.batch > 1:
+            document["batch"] = node.batch
         document["inputs"] = [
             {
                 "port": position,
@@ -270,4 +274,5 @@ def _read_node(node: dict[str, Any], symbols: dict[str, int]) -> Node:
         outputs=[item for _, item in outputs],
         init=dict(node.get("init", {})),
         weights_key=node.get("weights_key"),
+        batch=node.get("batch", 1),
     )

@@ -53,6 +53,7 @@ def component(
     init: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
     outputs: Any = None,
+    batch: int | None = None,
 ) -> Any:
     """Makes a component of a function or of a class with `forward`, such as any `torch.nn.Module`.
 
@@ -60,7 +61,7 @@ def component(
     for a class from elsewhere. In what :func:`function` decorates, calling it says what it reads. The options are those
     of :meth:`FluidFaaS.FFaaS.reg`.
     """
-    options = {"id": id, "init": init, "weights_key": weights_key, "outputs": outputs}
+    options = {"id": id, "init": init, "weights_key": weights_key, "outputs": outputs, "batch": batch}
     if factory is None:
         return lambda found: component(found, **options)
     if not callable(factory):

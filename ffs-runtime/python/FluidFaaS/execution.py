@@ -31,6 +31,10 @@ class Sequence:
         """The unsplit function."""
         return cls(dag.nodes, kept=dag.outputs.values())
 
+    def pool(self, inputs: Mapping[Source, Any]) -> Pool:
+        """The values of one request, before its first component."""
+        return Pool(self._uses, inputs)
+
     def run(
         self,
         components: Mapping[str, Component],
@@ -42,7 +46,7 @@ class Sequence:
 
         Raises :class:`FluidFaaS.components.ComponentFailure` from the first component that fails.
         """
-        pool = Pool(self._uses, inputs)
+        pool = self.pool(inputs)
         for node in self.nodes:
             arguments = [pool.take(source) for source in node.sources]
             begins(node)

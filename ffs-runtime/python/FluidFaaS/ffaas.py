@@ -147,17 +147,20 @@ class FFaaS:
         init: Mapping[str, Any] | None = None,
         weights_key: str | None = None,
         outputs: Any = None,
+        batch: int | None = None,
     ) -> Any:
         """Registers `model` (a class with `forward`, or a function) as a component.
 
         `inputs` are inputs of :meth:`defDAG` and what other `reg` returned. `id` names the
         component (default: the class's name), `init` are its constructor arguments (JSON),
         components with an equal `weights_key` share weights, `outputs` declares what it returns
-        (`FFS.tensor(…)` or a tuple of them) instead of learning it from the example.
+        (`FFS.tensor(…)` or a tuple of them) instead of learning it from the example, `batch` allows the
+        inputs of so many requests to be stacked along their first dimension and run at once: then it
+        has to return a row for each that it got, whoever the others belong to.
         """
         if self._trace is None:
             raise DefinitionError("reg was called outside of defDAG: components are registered there")
-        return self._trace.register(model, inputs, id, init, weights_key, outputs)
+        return self._trace.register(model, inputs, id, init, weights_key, outputs, batch)
 
     def importDAG(self) -> None:
         """Takes the DAG from the config layer. A plain action learns it with its first request."""

@@ -52,6 +52,9 @@ class Module(metaclass=_Kind):
     #: Components of one lane with an equal key, class and `init` share one instance.
     weights_key: str | None = None
 
+    #: Most requests whose inputs may be stacked along their first dimension and run at once; 1: none may.
+    batch: int = 1
+
     def forward(self, *inputs: Any) -> Any:
         """Computes the outputs; the author's subclass says how."""
         raise NotImplementedError(f"{type(self).__qualname__} defines no forward(...)")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import memory, torch_support, values
-from .components import Component, load
+from . import batches, memory, torch_support, values
+from .components import Component, ComponentFailure, load
 from .dag import Node, Port
 from .ffaas import FFaaS, arguments
 from .isolated import in_fork
@@ -98,11 +98,13 @@ def measure(
     outputs = [values.to_host(value) for value in component.run([values.duplicate(value) for value in inputs])]
     times = _run(component, inputs, limits)
     workspace = max(peak, memory.peak()) - loaded
+    if gpu is not None:
+        gpu = torch_support.gpu_memory() or gpu
+        workspace = gpu.peak - weights
+    batched = _batches(component, inputs, limits, loaded, weights)
     if gpu is None:
         swap_out_ms, swap_in_ms = _copy_ms(weights), _copy_ms(weights)
     else:
-        gpu = torch_support.gpu_memory() or gpu
-        workspace = gpu.peak - weights
         swap_out_ms, swap_in_ms = _timed(component.evict), _timed(component.resume)
     row = {
         "weights_bytes": weights,
@@ -114,6 +116,7 @@ def measure(
             "exec_ms_p50": _quantile(times, 0.5),
             "exec_ms_p95": _quantile(times, 0.95),
             "samples": len(times),
+            **({"batches": batched} if batched else {}),
         },
     }
     return outputs, row, gpu.context if gpu is not None else None
@@ -126,7 +129,36 @@ def _timed(work: Callable[[], None]) -> float:
     return _ms_since(started)
 
 
-def _run(component: Component, inputs: list[Any], limits: Limits) -> list[float]:
+def _batches(component: Component, inputs: list[Any], limits: Limits, loaded: int, weights: int) -> dict[str, Any]:
+    """Times and memory for 2, 4, … requests at once, up to what the author allows; as far as it goes well."""
+    rows: dict[str, Any] = {}
+    few = replace(limits, max_runs=min(limits.max_runs, 10), budget_ms=limits.budget_ms / 4)
+    for size in _sizes(component.node.batch):
+        if batches.stack([inputs] * size) is None:
+            break
+        memory.reset_peak()
+        try:
+            times = _run(component, inputs, few, size)
+        except ComponentFailure:
+            break  # too large for the slice, or no batch at all: then each request runs alone
+        gpu = torch_support.gpu_memory()
+        workspace = memory.peak() - loaded if gpu is None else gpu.peak - weights
+        rows[str(size)] = {
+            "exec_ms_p50": _quantile(times, 0.5),
+            "exec_ms_p95": _quantile(times, 0.95),
+            "workspace_bytes": max(0, workspace),
+        }
+    return rows
+
+
+def _sizes(most: int) -> list[int]:
+    """2, 4, 8 … and `most` itself."""
+    powers = [1 << power for power in range(1, most.bit_length())]
+    return powers if most in (1, *powers) else [*powers, most]
+
+
+def _run(component: Component, inputs: list[Any], limits: Limits, size: int = 1) -> list[float]:
+    """Milliseconds of each execution for `size` requests; stacking and splitting them is part of it."""
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < limits.max_runs:
@@ -134,7 +166,11 @@ def _run(component: Component, inputs: list[Any], limits: Limits) -> list[float]
             break
         arguments = [values.duplicate(value) for value in inputs]
         started = time.perf_counter()
-        component.run(arguments)
+        stacked = batches.stack([arguments] * size) if size > 1 else None
+        if stacked is None:
+            component.run(arguments)
+        else:
+            component.run_stacked(*stacked)
         torch_support.settle()
         times.append(max(_ms_since(started), 1e-6))
     return times

@@ -77,6 +77,7 @@ class Trace:
         init: Mapping[str, Any] | None,
         weights_key: str | None,
         outputs: Any,
+        batch: int | None,
     ) -> Symbol | tuple[Symbol, ...]:
         """Adds a component; see :meth:`FluidFaaS.FFaaS.reg`."""
         at = location_of_caller()
@@ -87,6 +88,7 @@ class Trace:
             sources=[self._source(item, position, name, at) for position, item in enumerate(inputs)],
             init=_json_arguments(init, name, at),
             weights_key=weights_key if weights_key is not None else getattr(factory, "weights_key", None),
+            batch=_batch(factory, batch, name, at),
             at=at,
         )
         if any(node.id == other.id for other in self.nodes):
@@ -233,6 +235,16 @@ def _importable(factory: Any, at: str | None) -> str:
             f"the class {name} has no forward(...): that is what a component computes with", at
         )
     return f"{module}:{name}"
+
+
+def _batch(factory: Any, batch: Any, name: str, at: str | None) -> int:
+    """What the author says, else what the class says; another class's attribute of that name is no promise."""
+    said = batch if batch is not None else getattr(factory, "batch", 1)
+    if isinstance(said, int) and not isinstance(said, bool) and said >= 1:
+        return said
+    if batch is None:
+        return 1
+    raise DefinitionError(f"batch of {name} is {batch!r}: expected a whole number of at least 1", at)
 
 
 def _json_arguments(init: Mapping[str, Any] | None, name: str, at: str | None) -> dict[str, Any]:

@@ -35,6 +35,12 @@ impl Consumer {
         Ok(Frame(Arc::new(frame)))
     }
 
+    /// Whether :meth:`recv` would return at once, with a frame or with the ring's end.
+    #[getter]
+    fn ready(&self) -> bool {
+        self.0.ready()
+    }
+
     /// A hold by which other threads can end the ring.
     fn handle(&self) -> Handle {
         Handle(self.0.handle())

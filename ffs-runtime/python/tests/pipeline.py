@@ -72,6 +72,7 @@ def assignment(
     slots: int = 0,
     extra_bytes: int = 4096,
     growth: int = 2,
+    batch: int = 1,
     **_: Any,
 ) -> dict[str, Any]:
     """The assignment of a plan, as the invoker makes it (decision 16)."""
@@ -106,7 +107,7 @@ def assignment(
             total *= dag.get("symbols", {}).get(dim, dim)
         return -(-total // 64) * 64
 
-    slots = slots or len(stages) + 2
+    slots = slots or len(stages) * batch + 2
     rings = []
     for number, ((producer, consumer), tensors) in enumerate(carried.items()):
         id = f"r{number}"
@@ -126,7 +127,7 @@ def assignment(
 
     return {
         "schema": "ffs.assignment/1", "instance": instance, "function": dag["function"], "revision": dag["revision"],
-        "epoch": 1, "policy": "fluidfaas", "rank": 0, "cv": 0.0, "batch": {"max": 1, "wait_ms": 0}, "rings": rings,
+        "epoch": 1, "policy": "fluidfaas", "rank": 0, "cv": 0.0, "batch": {"max": batch, "wait_ms": 0}, "rings": rings,
         "stages": [
             {"index": s, "lanes": [describe(lane) for lane in lanes if lane.startswith(f"s{s}l")]} for s in range(len(stages))
         ],

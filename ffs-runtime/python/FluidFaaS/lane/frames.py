@@ -249,6 +249,11 @@ class Inbox(_End):
         self.native = _native.Consumer(ring.path, epoch, timeout_ms=timeout_ms)
         super().__init__(ring, self.native.handle())
 
+    @property
+    def has_next(self) -> bool:
+        """Whether the next request, or the end of the ring, is there."""
+        return self.native.ready
+
     def receive(self) -> Arrival:
         """The next request. Its values are views into the ring and hold their slot.
 

@@ -92,13 +92,28 @@ class Head:
 
     def loop(self) -> None:
         """Computes, on the main thread, until the pipeline breaks."""
-        while (job := self._to_compute.get()) is not None:
+        while jobs := self._next():
             try:
-                self._compute(job)
+                self._compute(jobs)
             except Exception as error:
                 self._on_broken(error)
                 return
-            del job
+            del jobs
+
+    def _next(self) -> list[Job]:
+        """The next request, with those that wait behind it if they may run at once; none at the end."""
+        job = self._to_compute.get()
+        jobs = [job] if job is not None else []
+        while jobs and len(jobs) < self._stage.most:
+            try:
+                job = self._to_compute.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._to_compute.put(None)  # for the next time
+                break
+            jobs.append(job)
+        return jobs
 
     def abandon(self, sentence: str) -> None:
         """The pipeline is broken: whatever waits, and whatever comes, is told so."""
@@ -140,23 +155,22 @@ class Head:
             job.envelope.failure = Failure(-1, error.sentence)
             box.send(job.number, job.deadline_ms, [], job.envelope)
 
-    def _compute(self, job: Job) -> None:
+    def _compute(self, jobs: list[Job]) -> None:
+        works = [self._work(job) for job in jobs]
+        ports = [port for port in self._layout.dag.outputs.values() if port.node in self._layout.components]
+        for job, work, (pool, record) in zip(jobs, works, self._stage.run_all(works)):
+            job.record = record
+            outputs: dict[Source, Any] = {}
+            if pool is not None:
+                outputs = {port: values.to_host(pool.take(port)) for port in ports}
+            job.returned(outputs, work.envelope)
+
+    @staticmethod
+    def _work(job: Job) -> Work:
         waited_ms = (time.perf_counter() - job.submitted) * 1000
         inputs, job.inputs = job.inputs, {}
-        work = Work(
-            job.number,
-            job.deadline_ms,
-            inputs,
-            Envelope(failure=job.envelope.failure),
-            job.capture,
-            waited_ms,
-        )
-        pool, job.record = self._stage.run(work)
-        ports = [port for port in self._layout.dag.outputs.values() if port.node in self._layout.components]
-        outputs: dict[Source, Any] = {}
-        if pool is not None:
-            outputs = {port: values.to_host(pool.take(port)) for port in ports}
-        job.returned(outputs, work.envelope)
+        envelope = Envelope(failure=job.envelope.failure)
+        return Work(job.number, job.deadline_ms, inputs, envelope, job.capture, waited_ms)
 
     def _collect(self) -> None:
         while True:

@@ -51,6 +51,8 @@ class Layout:
     lanes: dict[str, tuple[str, ...]]
     #: Component ids by stage and lane.
     stages: list[list[list[str]]]
+    #: Most requests that run at once, where the components allow it.
+    batch: int = 1
     #: Slice UUIDs in the order of the lanes.
     migs: list[str] = field(default_factory=list)
     #: Whether the slice is shared with other instances, so that the lane computes in turns.
@@ -119,6 +121,7 @@ def read(folder: Path, lane: str) -> Layout:
         },
         lanes={item["id"]: tuple(item["components"]) for item in lanes},
         stages=[[list(item["components"]) for item in stage["lanes"]] for stage in assignment["stages"]],
+        batch=assignment["batch"]["max"],
         migs=[item["mig"]["uuid"] for item in lanes],
         shared=shared,
         numa=numa,

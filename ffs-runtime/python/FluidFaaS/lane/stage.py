@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import _native, room, torch_support, values
+from .. import _native, batches, room, torch_support, values
 from ..answer import error_text
 from ..author import format_error
 from ..components import Component, ComponentFailure
-from ..dag import Node, Source
+from ..dag import Node, Port, Source
 from ..execution import Pool, Sequence
 from ..output import Capture, captured
 from .envelope import Envelope, Failure, LaneRecord
@@ -67,8 +67,19 @@ class _Lender:
             self._began += time.perf_counter() - asked
 
 
+@dataclass(slots=True)
+class _Part:
+    """One request among several that run at once."""
+
+    work: Work
+    record: LaneRecord
+    owed: list[Outbox]
+    #: None before its first component, and once it has failed.
+    pool: Pool | None = None
+
+
 class Stage:
-    """Runs requests one at a time."""
+    """Runs requests one at a time, or those that wait at once where all components of the lane allow it."""
 
     def __init__(
         self,
@@ -84,10 +95,18 @@ class Stage:
         self._watch = watch
         self._turns = turns
         self._last = layout.components[-1]
+        #: Most requests at once.
+        self.most = min(layout.batch, *(layout.dag.node(id).batch for id in layout.components))
         kept = [source for box in self._outboxes for source in box.ring.tensors]
         if layout.is_head:
             kept += [port for port in layout.dag.outputs.values() if port.node in layout.components]
         self._sequence = Sequence((layout.dag.node(id) for id in layout.components), kept)
+        order = {node.id: position for position, node in enumerate(self._sequence.nodes)}
+        #: By ring, after which component all that it carries is there.
+        self._filled = {
+            box.ring.id: max((order[s.node] for s in box.ring.tensors if isinstance(s, Port)), default=0)
+            for box in self._outboxes
+        }
         self._one_at_a_time = threading.Lock()
         self._resident = threading.Event()
         self._resident.set()
@@ -100,9 +119,7 @@ class Stage:
         """
         owed = list(self._outboxes)
         pool = None
-        if work.envelope.failure is None and work.deadline_ms and time.time() * 1000 > work.deadline_ms:
-            late = f"the deadline of the request passed before {self._layout.label} could begin"
-            work.envelope.failure = Failure(self._order(self._layout.components[0]), late)
+        self._refuse_late(work)
         record = LaneRecord(work.queued_ms, 0.0)
         if work.envelope.failure is None:
             self._resident.wait()
@@ -113,6 +130,27 @@ class Stage:
         for box in owed:
             box.send(work.request, work.deadline_ms, [], work.envelope)
         return pool, record
+
+    def run_all(self, works: list[Work]) -> list[tuple[Pool | None, LaneRecord]]:
+        """As :meth:`run`, for each. Several have one execution of each component where their inputs can be
+        stacked, and it is part of the time of each. If that fails, each runs alone, so that the error of one is
+        nobody else's. On each ring they keep their order.
+        """
+        if len(works) == 1:
+            return [self.run(works[0])]
+        parts = [_Part(work, LaneRecord(work.queued_ms, 0.0), list(self._outboxes)) for work in works]
+        for part in parts:
+            self._refuse_late(part.work)
+        going = [part for part in parts if part.work.envelope.failure is None]
+        if going:
+            self._resident.wait()
+            with self._one_at_a_time, self._turns.taken(), captured(going[0].work.capture):
+                self._execute_all(parts)
+        for part in parts:
+            self._send_owed(part, len(self._sequence.nodes))
+            if self._layout.is_head:
+                self._close(part.work, part.record)
+        return [(part.pool, part.record) for part in parts]
 
     def evict(self) -> None:
         """Moves the weights out of the slice, once nothing runs; requests wait until they are back."""
@@ -183,6 +221,93 @@ class Stage:
             room.current.reset(token)
         record.exec_ms = (time.perf_counter() - began - spent_sending) * 1000
         return None
+
+    def _execute_all(self, parts: list[_Part]) -> None:
+        began = time.perf_counter()
+        spent_sending = 0.0
+        going = [part for part in parts if part.work.envelope.failure is None]
+        for part in going:
+            part.pool = self._sequence.pool(part.work.values)
+        self._watch.begin(min((p.work.deadline_ms for p in going if p.work.deadline_ms), default=0))
+        try:
+            for position, node in enumerate(self._sequence.nodes):
+                self._run_component(node, going)
+                torch_support.settle()
+                sending = time.perf_counter()
+                for part in going:
+                    part.record.exec_ms = (sending - began - spent_sending) * 1000
+                for part in parts:
+                    self._send_owed(part, position)
+                spent_sending += time.perf_counter() - sending
+                going = [part for part in going if part.pool is not None]
+                if not going:
+                    return
+        finally:
+            self._watch.end()
+
+    def _run_component(self, node: Node, going: list[_Part]) -> None:
+        """Runs one component for all; whose run fails has no pool afterwards."""
+        component = self._components[node.id]
+        pools = [part.pool for part in going if part.pool is not None]
+        inputs = [[pool.take(source) for source in node.sources] for pool in pools]
+        together: ComponentFailure | None = None
+        found: list[list[Any] | None] | None = None
+        if len(going) > 1 and (stacked := batches.stack(inputs)) is not None:
+            try:
+                found = list(component.run_stacked(*stacked))
+            except ComponentFailure as failure:
+                together = failure
+        if found is None:
+            found = [self._run_alone(component, part, own) for part, own in zip(going, inputs)]
+        if together is not None and None not in found:
+            self.most = 1
+            cause = together.__cause__ or together
+            sys.stderr.write(
+                f"component {node.id} failed for {len(going)} requests at once and for none of them alone: "
+                f"it gets one at a time from now on ({type(cause).__name__}: {cause})\n"
+            )
+        for part, pool, outputs in zip(going, pools, found):
+            if outputs is None:
+                part.pool = None
+                continue
+            for port, value in enumerate(outputs):
+                pool.put(Port(node.id, port), value)
+
+    def _run_alone(self, component: Component, part: _Part, inputs: list[Any]) -> list[Any] | None:
+        with captured(part.work.capture):
+            try:
+                return component.run(inputs)
+            except ComponentFailure as failure:
+                cause = failure.__cause__ or failure
+                sys.stderr.write(format_error(cause))
+                part.work.envelope.failure = Failure(self._order(failure.component), error_text(cause))
+                return None
+
+    def _send_owed(self, part: _Part, position: int) -> None:
+        """Sends what is complete after the component at `position`, or that the request has failed."""
+        work = part.work
+        for box in [box for box in part.owed if self._filled[box.ring.id] <= position]:
+            if part.pool is None or position + 1 >= len(self._sequence.nodes):
+                self._close(work, part.record)
+            if part.pool is not None:
+                items = [part.pool.look(source) for source in box.ring.tensors]
+                try:
+                    box.send(work.request, work.deadline_ms, items, work.envelope)
+                except DoesNotFit as error:
+                    work.envelope.failure = Failure(self._order(self._last), error.sentence)
+                    part.pool = None
+                    self._close(work, part.record)
+            if part.pool is None:
+                box.send(work.request, work.deadline_ms, [], work.envelope)
+            else:
+                for source in box.ring.tensors:
+                    part.pool.drop(source)
+            part.owed.remove(box)
+
+    def _refuse_late(self, work: Work) -> None:
+        if work.envelope.failure is None and work.deadline_ms and time.time() * 1000 > work.deadline_ms:
+            late = f"the deadline of the request passed before {self._layout.label} could begin"
+            work.envelope.failure = Failure(self._order(self._layout.components[0]), late)
 
     def _close(self, work: Work, record: LaneRecord) -> None:
         """Puts this lane's record into the envelope. The head keeps its own to itself."""

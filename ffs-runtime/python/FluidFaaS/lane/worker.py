@@ -1,4 +1,7 @@
-"""The loop of a lane that is not the head: one frame from each ring, compute, send on."""
+"""The loop of a lane that is not the head: one frame from each ring, compute, send on.
+
+Where requests may run at once, those that wait already do; none is waited for.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,11 @@ def loop(layout: Layout, inboxes: list[Inbox], stage: Stage) -> None:
     Raises :class:`RingEnded`; `ValueError` if rings deliver what lanes do not send.
     """
     while True:
-        stage.run(_join(layout, inboxes))
+        works = [_join(layout, inboxes)]
+        while len(works) < stage.most and all(inbox.has_next for inbox in inboxes):
+            works.append(_join(layout, inboxes))
+        stage.run_all(works)
+        del works  # and with them the slots
 
 
 def _join(layout: Layout, inboxes: list[Inbox]) -> Work:
