@@ -66,6 +66,13 @@ fn a_dag_has_symbols_that_stand_for_sizes_and_an_instant() {
         why(&[("/nodes/0/inputs/0/from", json!({"input": "x", "colour": 0}))])
             .contains("unknown field `colour`")
     );
+    assert_eq!(
+        why(&[(
+            "/nodes/0",
+            json!({"id": "a", "module": "m", "inputs": [], "outputs": [{"port": 0, "dtype": "int8", "shape": []}], "batch": 0})
+        )]),
+        "nodes[0].batch: 0, expected at least 1"
+    );
     let many: Vec<_> = (0..65).map(|n| json!({"id": format!("n{n}"), "module": "m", "inputs": [], "outputs": [{"port": 0, "dtype": "int8", "shape": []}]})).collect();
     assert_eq!(
         why(&[("/nodes", json!(many))]),
@@ -110,6 +117,16 @@ fn a_profile_has_positive_times_in_order() {
         batches(json!({"4": {"exec_ms_p50": 2, "exec_ms_p95": 1}}))
             .contains("batches.4.exec_ms_p95: 1 is less")
     );
+    let observed = |p50: f64, p95: f64, samples: u32| {
+        let times = json!({"exec_ms_p50": p50, "exec_ms_p95": p95, "samples": samples});
+        why(&[(
+            row,
+            json!({"exec_ms_p50": 1.0, "exec_ms_p95": 1.0, "samples": 1, "observed": times}),
+        )])
+    };
+    assert!(observed(2.0, 1.0, 30).contains("observed.exec_ms_p95: 1 is less"));
+    assert!(observed(0.0, 1.0, 30).contains("observed.exec_ms_p50: 0, expected more than 0"));
+    assert!(observed(1.0, 1.0, 0).contains("observed.samples: 0, expected at least 1"));
     assert_eq!(
         why(&[("/components", json!({}))]),
         "components: 0, expected at least 1"

@@ -81,20 +81,11 @@ fn all() -> [Specified; 6] {
 fn full(document: &Specified) -> Value {
     let mut example = document.example.clone();
     let additions: &[(&str, Value)] = match document.name {
-        "dag" => &[
-            ("/nodes/0/init", json!({"classes": 21})),
-            ("/nodes/0/batch", json!(8)),
-        ],
-        "profile" => &[
-            (
-                "/components/seg/by_mig/1g.10gb/batches",
-                json!({"4": {"exec_ms_p50": 100.0, "exec_ms_p95": 110.5, "workspace_bytes": 5}}),
-            ),
-            (
-                "/components/seg/by_mig/1g.10gb/observed",
-                json!({"exec_ms_p50": 45.0, "exec_ms_p95": 51.5, "samples": 30}),
-            ),
-        ],
+        "dag" => &[("/nodes/0/init", json!({"classes": 21}))],
+        "profile" => &[(
+            "/components/seg/by_mig/1g.10gb/batches",
+            json!({"4": {"exec_ms_p50": 100.0, "exec_ms_p95": 110.5, "workspace_bytes": 5}}),
+        )],
         "ranking" => &[("/coarsened", json!(false))],
         "assignment" => &[
             ("/stages/0/lanes/0/container", json!("c")),
