@@ -245,7 +245,7 @@ impl Dispatcher {
         });
     }
 
-    fn stop(&mut self, id: InstanceId, because: &str) {
+    pub(super) fn stop(&mut self, id: InstanceId, because: &str) {
         info!(instance = %id, because, "stop");
         if let Some(starting) = self.starting.get(&id) {
             starting.cancel();

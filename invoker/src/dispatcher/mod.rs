@@ -270,8 +270,13 @@ impl Dispatcher {
             }
             Message::Ready(instance) => {
                 let id = instance.id().clone();
-                self.starting.remove(&id);
+                let stop = self.starting.remove(&id);
                 self.instances.insert(id.clone(), instance);
+                if stop.is_some_and(|stop| stop.is_cancelled()) {
+                    // Its start had ended when it was to be broken off.
+                    self.stop(id, "it became ready while it was to stop");
+                    return;
+                }
                 Event::Ready { instance: id }
             }
             Message::StemCellFails(number) => {
