@@ -1,6 +1,6 @@
 //! A container's output, from the file that Docker's json-file driver writes.
 //!
-//! The file is opened for each look and closed again; where reading ended is kept. Usually the sentinels are
+//! The file stays open; whether Docker has begun another one is looked at where it ends. Usually the sentinels are
 //! there when the answer is, or a millisecond later: so it is looked again soon, then every 5 ms.
 //!
 //! With one run at a time an activation's lines end at the second sentinel. With several at a time
@@ -13,9 +13,8 @@ use crate::container::{LogRequest, Logs};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +25,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Between looks at the file: growing to what the original has.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
-/// Read at once.
+/// Read at once: what one activation usually prints, then more.
+const FIRST_CHUNK: usize = 4 << 10;
 const CHUNK: usize = 64 << 10;
 
 /// Where reading has come to.
@@ -35,8 +35,9 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// The same file as Docker names it, for a process that runs on the host itself.
     on_host: Option<PathBuf>,
+    /// None before the first look.
+    file: Option<File>,
     offset: u64,
-    inode: u64,
     /// None: one run at a time.
     segments: Option<Segments>,
 }
@@ -70,8 +71,8 @@ impl LogFile {
         Self {
             path: containers.join(id).join(format!("{id}-json.log")),
             on_host: None,
+            file: None,
             offset: 0,
-            inode: 0,
             segments: (concurrency > 1).then(Segments::default),
         }
     }
@@ -99,25 +100,35 @@ impl LogFile {
     /// Reads on, line by line; whether there was anything new. A line whose end is not there yet is left for the
     /// next time.
     fn scan(&mut self, mut each: impl FnMut(&Line<'_>, u64) -> ControlFlow<()>) -> std::io::Result<bool> {
-        let mut file = self.open()?;
-        let metadata = file.metadata()?;
-        if metadata.ino() != self.inode || metadata.len() < self.offset {
-            // Docker has begun another file, or this one anew (C-73).
-            (self.inode, self.offset) = (metadata.ino(), 0);
-        }
-        let begin = self.offset;
-        if metadata.len() == begin {
-            return Ok(false);
-        }
-        file.seek(SeekFrom::Start(begin))?;
-        let mut buffer = Vec::new();
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.open()?,
+        };
+        let mut file = self.file.insert(file);
+        let (mut buffer, mut chunk) = (Vec::new(), FIRST_CHUNK);
+        let (mut is_news, mut is_fresh) = (false, false);
         loop {
-            let read = file.by_ref().take(CHUNK as u64).read_to_end(&mut buffer)?;
+            let begin = buffer.len();
+            buffer.resize(begin + chunk, 0);
+            let read = file.read_at(&mut buffer[begin..], self.offset + begin as u64)?;
+            buffer.truncate(begin + read);
+            chunk = CHUNK;
+            if read == 0 {
+                // Docker may have begun another file, or this one anew (C-73).
+                if is_fresh || !is_begun_anew(&self.path, file, self.offset)? {
+                    return Ok(is_news);
+                }
+                file = self.file.insert(File::open(&self.path)?);
+                (self.offset, is_fresh) = (0, true);
+                buffer.clear();
+                continue;
+            }
             let mut taken = 0;
             while let Some(length) = buffer[taken..].iter().position(|byte| *byte == b'\n') {
                 let raw = &buffer[taken..taken + length];
                 taken += length + 1;
                 self.offset += length as u64 + 1;
+                is_news = true;
                 let Ok(line) = serde_json::from_slice::<Line<'_>>(raw) else {
                     continue; // torn when Docker was killed
                 };
@@ -126,9 +137,6 @@ impl LogFile {
                 }
             }
             buffer.drain(..taken);
-            if read == 0 {
-                return Ok(self.offset > begin);
-            }
         }
     }
 
@@ -143,6 +151,12 @@ impl LogFile {
             outcome => outcome,
         }
     }
+}
+
+/// Whether the file at `path` is not the one that is open, or is shorter than what was read of it.
+fn is_begun_anew(path: &Path, open: &File, offset: u64) -> std::io::Result<bool> {
+    let now = std::fs::metadata(path)?;
+    Ok(now.len() < offset || now.ino() != open.metadata()?.ino())
 }
 
 /// What was collected of one activation, where there is one at a time.
