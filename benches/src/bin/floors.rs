@@ -46,6 +46,9 @@ struct Arguments {
     /// Leave out Node containers
     #[arg(long)]
     instant_only: bool,
+    /// Measure nothing: start all of it for another driver, write messages for it here, and wait for the end of the input
+    #[arg(long, value_name = "DIRECTORY")]
+    hold: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +101,16 @@ async fn main() -> Result<(), Cause> {
     let mut templates = Vec::new();
     for (name, kind) in kinds {
         templates.push((*name, of_kind(&world.couch, name, kind).await?));
+    }
+    if let Some(directory) = &arguments.hold {
+        return hold(
+            &here,
+            &world.broker.hosts(),
+            directory,
+            &templates,
+            invoker.process(),
+        )
+        .await;
     }
     let mut ids = FLOOR..;
     let mut next = move || ids.next().expect("there are enough numbers");
@@ -155,6 +168,38 @@ async fn main() -> Result<(), Cause> {
     for problem in problems.iter().take(20) {
         println!("  {problem:?}");
     }
+    Ok(())
+}
+
+/// Keeps the invoker and all floors up for a driver that knows topics and messages only.
+async fn hold(
+    program: &Path,
+    hosts: &str,
+    directory: &Path,
+    templates: &[(&str, ActivationMessage)],
+    process: u32,
+) -> Result<(), Cause> {
+    println!("brokers {hosts}");
+    println!("invoker: topic invoker0, process {process}");
+    let mut floors = vec![(answerer(program, hosts, FLOOR, &[])?, None)];
+    println!(
+        "Kafka alone: topic invoker{FLOOR}, process {}",
+        floors[0].0.0.id()
+    );
+    for ((name, template), id) in templates.iter().zip(FLOOR + 1..) {
+        let containers = Containers::start(name, LANES[1]).await?;
+        let floor = answerer(program, hosts, id, &containers.addresses)?;
+        println!(
+            "Kafka + {name} containers: topic invoker{id}, process {}",
+            floor.0.id()
+        );
+        floors.push((floor, Some(containers)));
+        let path = directory.join(format!("{name}.json"));
+        std::fs::write(&path, serde_json::to_vec(template)?)?;
+        println!("message for {name} containers: {}", path.display());
+    }
+    println!("Ready.");
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
     Ok(())
 }
 
