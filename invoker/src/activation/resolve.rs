@@ -12,6 +12,7 @@ use crate::blacklist::Blacklist;
 use crate::completion::{Completer, Owed, record, texts};
 use crate::config::Settings;
 use crate::metrics::{self, Transaction};
+use crate::readiness::because;
 use crate::store::{Database, Store};
 use base64::Engine;
 use base64::alphabet;
@@ -300,7 +301,7 @@ impl Resolver {
 
     async fn read(&self, id: &str, revision: Option<&str>) -> Result<Arc<Executable>, Unresolved> {
         let document = self.store.get(Database::Entity, id, revision).await;
-        let document = document.map_err(|error| Unresolved::not_fetched(chain(&error)))?;
+        let document = document.map_err(|error| Unresolved::not_fetched(because(&error)))?;
         let mut document = document.ok_or_else(Unresolved::not_found)?;
         if let serde_json::Value::Object(members) = &mut document.body {
             members.insert("_id".to_owned(), document.id.into());
@@ -346,7 +347,7 @@ impl Resolver {
                     .attachment(Database::Entity, &action.id, revision, name)
                     .await;
                 bytes
-                    .map_err(|error| Unresolved::not_fetched(chain(&error)))?
+                    .map_err(|error| Unresolved::not_fetched(because(&error)))?
                     .ok_or_else(Unresolved::not_found)?
             }
             Place::Store { scheme, .. } => {
@@ -376,18 +377,6 @@ fn fits(memory: u64, budget: u64) -> Result<(), LimitViolation> {
         threshold: budget,
         above: true,
     })
-}
-
-/// An error with all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::completion::response::{self, Verdict};
 use crate::completion::texts;
 use crate::container::action_proxy::{self, BodyLimit, Connect};
 use crate::container::{self, Container, LaneSpec, SharedMemory, SliceLimits};
+use crate::readiness::because;
 use crate::weights::{Door, Holder};
 use futures::future::{join_all, select_all};
 use proto::ffs::assignment::{AssignmentDocument, Lane as AssignedLane};
@@ -153,7 +154,7 @@ impl Pipelines {
         let layer = self
             .layers
             .create(&start.instance, owner, &documents)
-            .map_err(|e| Fault::whisk(chain(&e)))?;
+            .map_err(|e| Fault::whisk(because(&e)))?;
         let lanes: Vec<&AssignedLane> = assignment.stages.iter().flat_map(|stage| &stage.lanes).collect();
         let (control, heard) = Control::listen(
             &layer.control(),
@@ -161,7 +162,7 @@ impl Pipelines {
             assignment.epoch,
             lanes.iter().map(|lane| lane.id),
         )
-        .map_err(|error| Fault::whisk(chain(&error)))?;
+        .map_err(|error| Fault::whisk(because(&error)))?;
 
         scaffold.weights = self.open_weights(start, lanes.len(), &layer, owner);
 
@@ -530,14 +531,4 @@ fn plan_key(assignment: &AssignmentDocument) -> String {
         .iter()
         .map(|stage| stage.lanes.iter().map(lane).collect::<Vec<_>>().join(";"));
     stages.collect::<Vec<_>>().join("|")
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        sentence = format!("{sentence}: {cause}");
-        source = cause.source();
-    }
-    sentence
 }

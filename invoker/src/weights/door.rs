@@ -4,7 +4,7 @@
 //! untrusted all the same. Descriptors travel beside a line of JSON (`SCM_RIGHTS`).
 
 use super::{Given, Holder, Refusal, Store};
-use crate::{metrics, run_directory};
+use crate::{metrics, readiness, run_directory};
 use proto::ffs::weights::{MAX_LINE, WeightsAnswer, WeightsRequest};
 use proto::unit::Bytes;
 use rustix::net::{
@@ -114,7 +114,7 @@ async fn serve(stream: &UnixStream, room: &Arc<Room>) -> io::Result<()> {
         }
         Err(refusal) => {
             metrics::weights_given("refused");
-            let because = chain(&refusal);
+            let because = readiness::because(&refusal);
             info!(%instance, because, "weights are not shared");
             (WeightsAnswer::Refused { because }, None)
         }
@@ -187,14 +187,4 @@ async fn send(stream: &UnixStream, answer: &WeightsAnswer, memory: Option<&File>
             other => return other.map(|_| ()),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        sentence = format!("{sentence}: {cause}");
-        source = cause.source();
-    }
-    sentence
 }
