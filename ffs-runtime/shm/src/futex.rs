@@ -7,7 +7,7 @@
 //!   sleeper                         ringer
 //!   word  = ASLEEP                  index = new
 //!   fence(SeqCst)                   fence(SeqCst)
-//!   index new?  no: futex wait      word ASLEEP?  yes: word = AWAKE, futex wake
+//!   index new?  no: futex wait      word not AWAKE?  word = AWAKE, futex wake
 //! ```
 //! Several threads may ring at once, since frames are committed and released on any thread. Whoever changes the word
 //! does so by a read-modify-write that acquires and releases: no AWAKE can come after an ASLEEP it has not seen.
@@ -48,12 +48,8 @@ impl Bell {
     /// Wakes the sleeper, if there is one. What it waits for is stored before.
     pub(crate) fn ring(&self) {
         fence(Ordering::SeqCst); // pairs with the fence in `sleep_unless`
-        if self.word.load(Ordering::Relaxed) == ASLEEP
-            && self
-                .word
-                .compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        {
+        // What is neither was written by a hostile peer, under a sleeper of ours maybe.
+        if self.word.load(Ordering::Relaxed) != AWAKE && self.word.swap(AWAKE, Ordering::AcqRel) != AWAKE {
             self.wake();
         }
     }

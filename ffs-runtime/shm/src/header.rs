@@ -25,6 +25,8 @@ pub(crate) const PRODUCER_CLOSED: u32 = 1;
 pub(crate) const CONSUMER_CLOSED: u32 = 2;
 /// Set in `state`: the ring is given up.
 pub(crate) const POISONED: u32 = 4;
+/// All of `state` that has a meaning.
+pub(crate) const ALL_BITS: u32 = PRODUCER_CLOSED | CONSUMER_CLOSED | POISONED;
 
 /// A value on cache lines of its own; 128 bytes, since processors fetch lines in pairs.
 #[repr(C, align(128))]

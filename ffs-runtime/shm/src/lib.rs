@@ -38,6 +38,7 @@
 //!   256  u32  frames         1 while the consumer sleeps, else 0      both; futex
 //!   384  u32  room           1 while the producer sleeps, else 0      both; futex
 //!   512  u32  state          bit 0: closed by the producer, bit 1: by the consumer, bit 2: poisoned    both, fetch_or
+//!                           other bits never
 //!   640  u32  claimed        0, then 1 (compare and swap)             whoever poisons first
 //!   644  u32  reason         1 peer died, 2 stopped, 3 corrupt, 4 failed
 //!   648  u32  text_bytes     0 to 240; note and text are complete before `state` says poisoned
@@ -72,7 +73,7 @@
 //! - The **producer** may write frame n when `tail` (Acquire) is above n − slots. It writes all but the turn, stores the
 //!   turn (Release) and rings `frames`. To end in good order it sets bit 0 of `state` and wakes both bells.
 //! - **To sleep** at a bell: swap 1 in, full fence, look once more at turn or tail and at `state`, futex wait for 1, swap
-//!   0 in, look again. **To ring** it: full fence; if it holds 1, swap 0 in and futex wake. The futexes are shared ones.
+//!   0 in, look again. **To ring** it: full fence; if it does not hold 0, swap 0 in and futex wake. The futexes are shared ones.
 //! - `state` is looked at before the turn: what was published before the ring was closed is still read, what was published
 //!   before it was poisoned is not.
 //!

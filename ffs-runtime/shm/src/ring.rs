@@ -14,7 +14,7 @@
 use crate::error::{Error, Fault, Poison, Reason, Side};
 use crate::frame::{DATA_AT, DESCRIPTORS_AT};
 use crate::futex::Bell;
-use crate::header::{CONSUMER_CLOSED, Header, POISONED, PRODUCER_CLOSED};
+use crate::header::{ALL_BITS, CONSUMER_CLOSED, Header, POISONED, PRODUCER_CLOSED};
 use crate::name::Name;
 use crate::spin::Spinner;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, lock};
@@ -95,10 +95,20 @@ impl End {
         self.verdict.load(Ordering::Acquire) | self.header().state.0.load(Ordering::Acquire)
     }
 
-    /// Fails if the ring is poisoned, or closed by one of `closers`.
+    /// Fails if the ring is poisoned, or closed by one of `closers`, or if `state` is none that a peer may leave there.
     pub(crate) fn check(&self, state: u32, closers: u32) -> Result<(), Error> {
+        if state == 0 {
+            return Ok(());
+        }
+        let ours = lock(&self.note).clone();
+        if ours.is_none() && state & !ALL_BITS != 0 {
+            return Err(self.corrupt(Fault {
+                field: "state",
+                found: state.into(),
+                expected: "bits 0 to 2 alone",
+            }));
+        }
         if state & POISONED != 0 {
-            let ours = lock(&self.note).clone();
             let poison = ours.unwrap_or_else(|| self.header().poison_note());
             return Err(Error::Poisoned {
                 ring: self.ring(),

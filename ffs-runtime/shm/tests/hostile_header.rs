@@ -199,7 +199,7 @@ proptest! {
             });
             match sent {
                 Ok(()) | Err(Error::TimedOut { .. } | Error::Closed { .. } | Error::Poisoned { .. }) => {}
-                Err(Error::Corrupt { source, .. }) => prop_assert_eq!(source.field, "tail"),
+                Err(Error::Corrupt { source, .. }) => prop_assert!(["tail", "state"].contains(&source.field), "{source}"),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -273,6 +273,39 @@ fn a_slot_whose_frame_is_in_hand_is_not_delivered_again_whatever_its_turn_says()
     };
     assert_eq!((source.field, source.found), ("turn", 5));
     drop(held);
+}
+
+#[test]
+fn a_state_with_a_bit_that_means_nothing_ends_the_ring_for_both() {
+    let (path, mut producer, file) = ring();
+    let mut consumer = Consumer::open(&path, 1, soon()).unwrap();
+    let frame = producer.reserve(&bytes(1, 1), soon()).unwrap();
+    file.write_all_at(&8_u32.to_le_bytes(), 512).unwrap();
+    for error in [frame.commit().unwrap_err(), consumer.recv(None).unwrap_err()] {
+        let told = error.to_string();
+        assert!(told.contains("corrupt"), "{told}");
+    }
+    file.write_all_at(&[0; 400], 512).unwrap(); // it stays ended
+    assert!(producer.reserve(&bytes(1, 1), soon()).is_err() && consumer.recv(None).is_err());
+}
+
+#[test]
+fn a_sleeper_is_woken_whatever_stands_in_its_bell() {
+    let (path, mut producer, file) = ring();
+    let mut consumer = Consumer::open(&path, 1, soon()).unwrap();
+    let woken = std::thread::spawn(move || consumer.recv(None).map(drop));
+    let bell = || {
+        let mut word = [0; 4];
+        file.read_exact_at(&mut word, 256).unwrap();
+        u32::from_le_bytes(word)
+    };
+    while bell() != 1 {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(Duration::from_millis(20)); // from the word to the futex
+    file.write_all_at(&7_u32.to_le_bytes(), 256).unwrap();
+    producer.reserve(&bytes(1, 1), soon()).unwrap().commit().unwrap();
+    woken.join().unwrap().unwrap();
 }
 
 #[test]

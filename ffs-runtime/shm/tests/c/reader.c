@@ -51,6 +51,8 @@ static bool wait_for(_Atomic uint64_t *turn, uint64_t stale) {
         uint32_t state = atomic_load_explicit(&ring->state, memory_order_acquire); /* before the turn */
         if (state & FFS_RING_POISONED)
             refuse("poisoned, for reason", ring->reason);
+        if (state > FFS_RING_POISONED)
+            refuse("state", state);
         if (atomic_load_explicit(turn, memory_order_acquire) != stale)
             return true;
         if (state & FFS_RING_PRODUCER_CLOSED)
@@ -66,8 +68,7 @@ static bool wait_for(_Atomic uint64_t *turn, uint64_t stale) {
 static void give_back(uint64_t frames) {
     atomic_store_explicit(&ring->tail, frames, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst); /* pairs with the producer's, between bell and tail */
-    uint32_t asleep = FFS_RING_ASLEEP;
-    if (atomic_compare_exchange_strong(&ring->room, &asleep, FFS_RING_AWAKE))
+    if (atomic_exchange(&ring->room, FFS_RING_AWAKE) != FFS_RING_AWAKE)
         syscall(SYS_futex, &ring->room, FUTEX_WAKE, 1);
 }
 
