@@ -23,15 +23,19 @@ pub(super) fn encode(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usi
     out.len() - start
 }
 
+/// How long the payload of the frame at the start of `bytes` is, by its head; none if that is none.
+pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.first_chunk()?;
+    let size = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    (1..=LONGEST).contains(&size).then_some(size)
+}
+
 /// The payload of the frame at the start of `bytes`; none if it is not whole.
 pub(super) fn decode(bytes: &[u8]) -> Option<&[u8]> {
+    let size = length(bytes)?;
     let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
     let [l0, l1, l2, l3, sum @ ..] = *head;
     let length = [l0, l1, l2, l3];
-    let size = usize::try_from(u32::from_le_bytes(length)).ok()?;
-    if size == 0 || size > LONGEST {
-        return None;
-    }
     let payload = rest.get(..size)?;
     (checksum(length, payload) == u32::from_le_bytes(sum)).then_some(payload)
 }

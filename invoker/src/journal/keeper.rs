@@ -21,6 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REMEMBERED_MS: i64 = 600_000;
 /// How much of an old file is moved at once, so that nobody waits long for the log.
 const STEP: usize = 64;
+const STEP_BYTES: usize = 256 << 10;
 
 /// What the journal and its thread share.
 #[derive(Debug)]
@@ -159,35 +160,34 @@ fn sync(shared: &Shared, folder: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Frames of an old file that are moved at once.
+#[derive(Default)]
+struct Step {
+    frames: Vec<(Place, Vec<u8>)>,
+    bytes: usize,
+}
+
 fn clean(shared: &Shared, folder: &File) -> io::Result<()> {
     loop {
         let horizon = shared.horizon_ms();
         let Some((number, file)) = shared.lock().worth_cleaning(horizon) else {
             return Ok(());
         };
-        let bytes = read_all(&file)?;
-        let mut frames: Vec<(Place, &[u8])> = Vec::new();
-        let mut offsets = Vec::new();
-        segment::frames(&bytes, number, &mut |place, _| offsets.push(place));
-        for place in offsets {
-            let end = place.offset as usize + place.length as usize;
-            frames.push((place, &bytes[place.offset as usize + super::frame::HEAD..end]));
-        }
-        for frames in frames.chunks(STEP) {
-            shared.lock().append_again(frames, horizon)?;
-        }
+        let mut step = Step::default();
+        segment::frames(&file, number, &mut |place, payload| {
+            step.bytes += payload.len();
+            step.frames.push((place, payload.to_owned()));
+            if step.frames.len() < STEP && step.bytes < STEP_BYTES {
+                return Ok(());
+            }
+            let step = std::mem::take(&mut step);
+            shared.lock().append_again(&step.frames, horizon)
+        })?;
+        shared.lock().append_again(&step.frames, horizon)?;
         // What was moved is on the disk before the original goes.
         sync(shared, folder)?;
         if !shared.lock().remove_oldest(number)? {
             return Ok(()); // somebody has appended for its sake; another time
         }
     }
-}
-
-fn read_all(file: &File) -> io::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
-    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }

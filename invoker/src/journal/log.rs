@@ -339,7 +339,7 @@ impl Log {
     }
 
     /// Appends frames of the oldest file as they are.
-    pub(super) fn append_again(&mut self, frames: &[(Place, &[u8])], horizon_ms: i64) -> io::Result<()> {
+    pub(super) fn append_again(&mut self, frames: &[(Place, Vec<u8>)], horizon_ms: i64) -> io::Result<()> {
         let mut seen = Vec::new();
         for (place, payload) in frames {
             let carried = self.carry_over(*place, payload, horizon_ms);

@@ -2,10 +2,13 @@
 
 use super::frame::{self, MAGIC};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// How much of a file is read at once.
+const PIECE: usize = 64 << 10;
 
 /// Where a frame lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,48 +56,77 @@ impl Segment {
             bytes: 0,
             live: 0,
         };
-        let bytes = segment.read_all()?;
-        segment.bytes = frames(&bytes, number, &mut each);
-        if segment.bytes < bytes.len() as u64 {
+        let length = segment.file.metadata()?.len();
+        segment.bytes = frames(&segment.file, number, &mut |place, payload| {
+            each(place, payload);
+            Ok(())
+        })?;
+        if segment.bytes < length {
             tracing::warn!(
                 segment = number,
                 kept = segment.bytes,
-                dropped = bytes.len() as u64 - segment.bytes,
+                dropped = length - segment.bytes,
                 "the end of the journal is not whole, as after a power cut"
             );
         }
         Ok(segment)
     }
-
-    /// The whole file. It is bounded by the segment's size and one entry.
-    pub(super) fn read_all(&self) -> io::Result<Vec<u8>> {
-        let length = self.file.metadata()?.len();
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
-    }
 }
 
-/// Calls `each` with every whole frame, and returns where they end.
-pub(super) fn frames(bytes: &[u8], segment: u64, each: &mut impl FnMut(Place, &[u8])) -> u64 {
-    if !bytes.starts_with(&MAGIC) {
-        return 0;
+/// Calls `each` with every whole frame, and returns where they end. A file is read piece by piece: memory that was once
+/// taken for a whole one would stay with the process.
+pub(super) fn frames(
+    file: &File,
+    segment: u64,
+    each: &mut impl FnMut(Place, &[u8]) -> io::Result<()>,
+) -> io::Result<u64> {
+    let mut reader = BufReader::with_capacity(PIECE, At { file, offset: 0 });
+    let mut bytes = Vec::new();
+    if !more(&mut reader, &mut bytes, MAGIC.len())? || bytes != MAGIC {
+        return Ok(0);
     }
-    let mut offset = MAGIC.len();
-    while let Some(payload) = frame::decode(&bytes[offset..]) {
-        let length = frame::HEAD + payload.len();
-        let (Ok(at), Ok(size)) = (u32::try_from(offset), u32::try_from(length)) else {
-            break; // no segment grows so large
+    let mut offset = MAGIC.len() as u64;
+    loop {
+        bytes.clear();
+        let head = more(&mut reader, &mut bytes, frame::HEAD)?;
+        let Some(length) = frame::length(&bytes).filter(|_| head) else {
+            return Ok(offset);
+        };
+        let whole = more(&mut reader, &mut bytes, length)?;
+        let Some(payload) = frame::decode(&bytes).filter(|_| whole) else {
+            return Ok(offset);
+        };
+        let (Ok(at), Ok(size)) = (u32::try_from(offset), u32::try_from(bytes.len())) else {
+            return Ok(offset); // no segment grows so large
         };
         let place = Place {
             segment,
             offset: at,
             length: size,
         };
-        each(place, payload);
-        offset += length;
+        each(place, payload)?;
+        offset += u64::from(size);
     }
-    offset as u64
+}
+
+/// Appends the next `count` bytes; false if the file has fewer.
+fn more(reader: &mut impl Read, bytes: &mut Vec<u8>, count: usize) -> io::Result<bool> {
+    let read = reader.by_ref().take(count as u64).read_to_end(bytes)?;
+    Ok(read == count)
+}
+
+/// Reads a file that others read and write, too.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
 }
 
 /// The payload of a frame.
