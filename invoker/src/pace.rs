@@ -7,36 +7,36 @@ use tokio::time::{Instant, sleep_until};
 /// For what costs as much for many as for one.
 #[derive(Debug)]
 pub struct Pace {
-    spacing: Duration,
     /// Nobody goes before.
     next: Mutex<Instant>,
 }
 
-impl Pace {
-    pub fn new(spacing: Duration) -> Self {
+impl Default for Pace {
+    fn default() -> Self {
         Self {
-            spacing,
             next: Mutex::new(Instant::now()),
         }
     }
+}
 
-    /// Returns when the caller may go: at once, if nobody went within the last spacing.
-    pub async fn turn(&self) {
-        let Err(next) = self.try_go() else { return };
+impl Pace {
+    /// Returns when the caller may go: at once, if nobody went within the last spacing. Those behind wait for `spacing`.
+    pub async fn turn(&self, spacing: Duration) {
+        let Err(next) = self.try_go(spacing) else { return };
         sleep_until(next).await;
         // All who waited for this instant go now; the first of them says when the next do.
-        let _ = self.try_go();
+        let _ = self.try_go(spacing);
     }
 
     /// # Errors
     /// When others may go.
-    fn try_go(&self) -> Result<(), Instant> {
+    fn try_go(&self, spacing: Duration) -> Result<(), Instant> {
         let now = Instant::now();
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if now < *next {
             return Err(*next);
         }
-        *next = now + self.spacing;
+        *next = now + spacing;
         Ok(())
     }
 }
@@ -49,16 +49,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_goes_at_once_and_those_after_it_together() {
         let begun = Instant::now();
-        let pace = Pace::new(Duration::from_millis(20));
-        pace.turn().await;
+        let (pace, spacing) = (Pace::default(), Duration::from_millis(20));
+        pace.turn(spacing).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
         let went = join_all((0..5).map(|_| async {
-            pace.turn().await;
+            pace.turn(spacing).await;
             begun.elapsed().as_millis()
         }));
         assert_eq!(went.await, [20; 5]);
         tokio::time::advance(Duration::from_millis(50)).await;
-        pace.turn().await;
+        pace.turn(spacing).await;
         assert_eq!(begun.elapsed().as_millis(), 70);
     }
 }

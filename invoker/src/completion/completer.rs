@@ -12,7 +12,6 @@ use proto::whisk::record::Record;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 /// What answers are given with.
@@ -26,7 +25,6 @@ pub struct Completer {
     pub(super) journal: Arc<Journal>,
     pub(super) outbox: Outbox,
     leaving: AtomicU8,
-    pub(super) open: TaskTracker,
 }
 
 /// What becomes of activations that are let go.
@@ -58,7 +56,6 @@ impl Completer {
             journal,
             outbox,
             leaving: AtomicU8::new(0),
-            open: TaskTracker::new(),
         }
     }
 
@@ -68,13 +65,14 @@ impl Completer {
 
     /// Activations that are owed an answer.
     pub fn open(&self) -> usize {
-        self.open.len()
+        self.outbox.open().len()
     }
 
     /// Returns when no activation is owed an answer any more.
     pub async fn idle(&self) {
-        self.open.close();
-        self.open.wait().await;
+        let open = self.outbox.open();
+        open.close();
+        open.wait().await;
     }
 
     /// From now on an activation that is let go was not lost, but cannot be waited for (N-31).

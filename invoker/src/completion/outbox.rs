@@ -2,6 +2,9 @@
 //!
 //! Acks of one activation keep their order (S-13): the completion leaves when the result has arrived, and
 //! waits for nobody else. Records trail (S-21). Nothing here holds up who answers.
+//!
+//! What follows closely is sent together, the more so the more activations are open: a request of many costs the broker,
+//! and this process, what a request of one does.
 
 use super::ack;
 use super::delivery::{self, AckKey, Window};
@@ -9,6 +12,7 @@ use super::records::Records;
 use crate::bus::Bus;
 use crate::journal::{Debts, Journal, Part, Parts};
 use crate::metrics;
+use crate::pace::Pace;
 use crate::readiness::Readiness;
 use crate::store::Store;
 use proto::id::ActivationId;
@@ -23,6 +27,11 @@ use tracing::{Instrument, error, info, info_span, warn};
 /// Between two looks at a topic whose brokers are away.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How far apart acks leave for each activation that is open, and at most: a wait that is short beside what so many
+/// activations on one machine wait for anyway.
+const SPACING: Duration = Duration::from_micros(500);
+const LONGEST_SPACING: Duration = Duration::from_millis(8);
+
 /// What delivers.
 #[derive(Debug)]
 pub struct Outbox {
@@ -32,6 +41,9 @@ pub struct Outbox {
     readiness: Readiness,
     records: Records,
     acks: TaskTracker,
+    /// Activations that are owed an answer.
+    open: TaskTracker,
+    sending: Arc<Pace>,
     /// Deliveries that are not done by then go on after the next start.
     end: CancellationToken,
 }
@@ -66,6 +78,8 @@ impl Outbox {
             readiness,
             records,
             acks: TaskTracker::new(),
+            open: TaskTracker::new(),
+            sending: Arc::default(),
             end,
         }
     }
@@ -76,7 +90,9 @@ impl Outbox {
         let window = window(&debts);
         if let Some(result) = debts.take(Part::Result) {
             let (bus, readiness) = (Arc::clone(&self.bus), self.readiness.clone());
+            let turn = self.turn();
             self.spawn(async move {
+                turn.await;
                 delivery::send(&*bus, &readiness, id, result, window).await;
                 arrived.send_replace(true);
             });
@@ -100,12 +116,14 @@ impl Outbox {
         }
         let (bus, journal) = (Arc::clone(&self.bus), Arc::clone(&self.journal));
         let readiness = self.readiness.clone();
+        let turn = self.turn();
         self.spawn(async move {
             match (result, result_debt) {
                 (Some(result), _) => result.arrival().await,
                 (None, Some(debt)) => delivery::send(&*bus, &readiness, id, debt, window).await,
                 (None, None) => {}
             }
+            turn.await;
             let event = async {
                 if let Some(event) = event
                     && let Err(error) = bus.send(&event.to, event.payload).await
@@ -203,6 +221,22 @@ impl Outbox {
             error!(activation = %id, error = &error as &dyn std::error::Error, "what is owed cannot be read back");
             None
         })
+    }
+
+    /// Activations that are owed an answer.
+    pub(super) fn open(&self) -> &TaskTracker {
+        &self.open
+    }
+
+    /// Returns when an ack may leave.
+    fn turn(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (sending, open) = (Arc::clone(&self.sending), self.open.clone());
+        async move {
+            let open = u32::try_from(open.len()).unwrap_or(u32::MAX);
+            sending
+                .turn(SPACING.saturating_mul(open).min(LONGEST_SPACING))
+                .await;
+        }
     }
 
     /// Records that are not stored yet.

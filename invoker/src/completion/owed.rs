@@ -72,7 +72,7 @@ impl Owed {
             stage: Stage::Waiting,
             witness: None,
             room,
-            _open: completer.open.token(),
+            _open: completer.outbox.open().token(),
         };
         Self {
             call: Some(call),

@@ -7,7 +7,6 @@ mod settings;
 pub use self::settings::{InvalidSetting, KafkaSettings};
 
 use super::{Bus, Cause, Error, Subscription, TopicSpec, Visit};
-use crate::pace::Pace;
 use async_trait::async_trait;
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -28,15 +27,10 @@ const ADMIN: Duration = Duration::from_secs(60);
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages that would follow another more closely are sent together: a request of many costs the broker,
-/// and this process, what a request of one does.
-const SPACING: Duration = Duration::from_millis(2);
-
 /// A cluster of brokers.
 pub struct KafkaBus {
     settings: KafkaSettings,
     producer: FutureProducer<Events>,
-    sending: Pace,
 }
 
 impl std::fmt::Debug for KafkaBus {
@@ -66,11 +60,7 @@ impl KafkaBus {
             .map_err(|e| failed(e.into()))?;
         let config = settings.producer().map_err(|e| failed(e.into()))?;
         let producer = config.create_with_context(Events).map_err(|e| failed(e.into()))?;
-        Ok(Self {
-            settings,
-            producer,
-            sending: Pace::new(SPACING),
-        })
+        Ok(Self { settings, producer })
     }
 
     /// How many brokers there are, and the names of all topics.
@@ -140,7 +130,6 @@ impl Bus for KafkaBus {
     }
 
     async fn send(&self, topic: &str, payload: Vec<u8>) -> Result<(), Error> {
-        self.sending.turn().await;
         let record = FutureRecord::<(), [u8]>::to(topic).payload(&payload);
         let (error, bytes) = match self.producer.send(record, Timeout::Never).await {
             Ok(_) => return Ok(()),

@@ -87,7 +87,7 @@ impl Batcher {
             requests,
             max_tries,
             queue: Mutex::default(),
-            beginning: Pace::new(SPACING),
+            beginning: Pace::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -125,7 +125,7 @@ impl Batcher {
         loop {
             let is_full = self.queue.lock().expect("no holder panics").waiting.len() >= DOCUMENTS;
             if !is_full {
-                self.beginning.turn().await;
+                self.beginning.turn(SPACING).await;
             }
             match self.next_batch() {
                 Some(batch) => self.write_batch(batch).await,
