@@ -28,6 +28,8 @@ const INSIDE: &str = "/bare";
 /// Slices of 128 MiB, which hold one component and not two.
 const TOPOLOGY: &str = "[2g.20gb+2g.20gb+2g.20gb+1g.10gb]@A100-80GB";
 const GPU_MEMORY: &str = "512 MiB";
+/// What a component loads: 60 MiB.
+const WEIGHTS: &str = "np.full(60 * 2**20 // 4, 0.1, np.float32)";
 
 #[derive(Debug, Parser)]
 #[command(about = "Measures the start of pipelines beside that of their containers by themselves")]
@@ -43,6 +45,29 @@ struct Arguments {
 struct Bench {
     invoker: Invoker,
     world: World,
+}
+
+/// Times of something done beside starts, and how many times as long those took, pair by pair.
+#[derive(Default)]
+struct Beside {
+    times: Vec<Duration>,
+    ratios: Vec<f64>,
+}
+
+impl Beside {
+    fn push(&mut self, time: Duration, start: Duration) {
+        self.times.push(time);
+        self.ratios.push(start.as_secs_f64() / time.as_secs_f64());
+    }
+
+    fn print(&mut self, what: &str) {
+        self.ratios.sort_unstable_by(f64::total_cmp);
+        let ratio = self.ratios[self.ratios.len() / 2];
+        row(
+            &format!("{what} (a start takes {ratio:.2} × that)"),
+            &mut self.times,
+        );
+    }
 }
 
 /// How long the same containers took.
@@ -86,15 +111,18 @@ impl Bench {
         if models.len() != lanes {
             return Err(format!("{instance} has {} containers, not {lanes}", models.len()).into());
         }
-        let (mut whole, mut listening, mut initialised, mut ratios) = (vec![], vec![], vec![], vec![]);
+        let loading = format!("{code}\nWEIGHTS = {WEIGHTS}\n");
+        let (mut whole, mut listening) = (vec![], vec![]);
+        let (mut initialised, mut loaded) = (Beside::default(), Beside::default());
         for _ in 0..times {
             self.until_gone().await?;
-            let bare = bare(&models, &code).await?;
+            let without = bare(&models, &code).await?;
+            let with = bare(&models, &loading).await?;
             let (start, _) = self.start(&action, lanes).await?;
-            ratios.push(start.as_secs_f64() / bare.initialised.as_secs_f64());
             whole.push(start);
-            listening.push(bare.listening);
-            initialised.push(bare.initialised);
+            listening.push(without.listening);
+            initialised.push(without.initialised, start);
+            loaded.push(with.initialised, start);
         }
         self.until_gone().await?;
         row(&format!("{lanes} lanes, until the head is asked"), &mut whole);
@@ -102,12 +130,8 @@ impl Bench {
             &format!("{lanes} containers by themselves, until all listen"),
             &mut listening,
         );
-        row("… until all have taken the code", &mut initialised);
-        ratios.sort_unstable_by(f64::total_cmp);
-        println!(
-            "| ratio to the last, pair by pair: {:.2} (median) | | |",
-            ratios[ratios.len() / 2]
-        );
+        initialised.print("… until all have taken the code");
+        loaded.print("… and have made one lane's weights each");
         Ok(())
     }
 
@@ -250,12 +274,14 @@ import numpy as np
 
 class Part(FFS.Module):
     def load(self):
-        self.weights = np.full(60 * 2**20 // 4, 0.1, np.float32)
+        self.weights = "
+        .to_owned();
+    code += WEIGHTS;
+    code += "
 
     def forward(self, x):
         return x * self.weights[:4096]
-"
-    .to_owned();
+";
     for n in 0..components {
         code += &format!("\nclass Part{n}(Part):\n    pass\n");
     }

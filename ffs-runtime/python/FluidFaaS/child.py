@@ -90,6 +90,9 @@ class Child:
             error = {"sentence": failure.sentence, "at": failure.at}
         _flush()
         self._link.send("initialized", error=error)
+        if "FFS_LANE" in os.environ:
+            # It will serve a lane; the invoker has other things to do before it says so.
+            from .lane import process as _
 
     def _begin_lane(self) -> None:
         from .lane.process import LaneProcess

@@ -11,7 +11,9 @@ use crate::container::action_proxy::{self, BodyLimit, Connect};
 use crate::container::{self, Container, LaneSpec, SharedMemory, SliceLimits};
 use crate::readiness::because;
 use crate::weights::{Door, Holder};
+use futures::StreamExt as _;
 use futures::future::{join_all, select_all};
+use futures::stream::FuturesUnordered;
 use proto::ffs::assignment::{AssignmentDocument, Lane as AssignedLane};
 use proto::ffs::control::InvokerMessage;
 use proto::ffs::state::{Desired, StateDocument, StateSchema};
@@ -166,16 +168,18 @@ impl Pipelines {
 
         scaffold.weights = self.open_weights(start, lanes.len(), &layer, owner);
 
-        let mut specs = BTreeMap::new();
+        let mut limits = BTreeMap::new();
         for lane in &lanes {
             let slice = find(&start.migs, &lane.mig.uuid)
                 .ok_or_else(|| Fault::whisk(format!("slice {} is not there any more", lane.mig.uuid)))?;
+            let access = access(slice);
+            limits.insert(lane.id, access.simulated);
             let spec = LaneSpec {
                 config_layer: Some(layer.path().to_owned()),
                 shared_memory: scaffold.shared_memory.clone(),
                 uid,
                 network: lane.id == LaneId::HEAD,
-                slice: Some(access(slice)),
+                slice: Some(access),
             };
             let name = format!("{}_{}", start.instance, lane.id);
             let mut spec = self.spec(example, &name, start.memory, spec);
@@ -184,35 +188,25 @@ impl Pipelines {
             spec.env.insert("FFS_LANE".to_owned(), lane.id.to_string());
             spec.env
                 .insert("FFS_TOKEN".to_owned(), control.token(lane.id).unwrap_or_default());
-            let limits = spec.lane.as_ref().and_then(|lane| lane.slice.as_ref()?.simulated);
-            specs.insert(lane.id, (*lane, spec, limits));
-        }
-        for (lane, (_, spec, _)) in &specs {
-            let (lane, spec, engine) = (*lane, spec.clone(), Arc::clone(&self.engine));
+            let (lane, engine) = (lane.id, Arc::clone(&self.engine));
             scaffold
                 .starts
                 .spawn(async move { (lane, engine.start(&spec).await) });
         }
-        let mut containers = BTreeMap::new();
-        let mut fault = None;
-        while let Some((id, outcome)) = scaffold.next().await {
-            let (lane, _, limits) = &specs[&id];
-            match outcome {
-                Ok(container) => {
-                    containers.insert(id, (container, *limits));
-                }
-                Err(error) => {
-                    let error = as_fault(&error);
-                    fault = fault.or(Some(Fault::new(error.blame, sentence(lane, &error.to_string()))));
-                }
-            }
-        }
-        if let Some(fault) = fault {
-            return Err(fault);
-        }
-        let heard = self
-            .load(&control, heard, &containers, assignment, &init, example)
-            .await?;
+        let mut loading = Loading {
+            pipelines: self,
+            control: &control,
+            assignment,
+            limits,
+            containers: BTreeMap::new(),
+            heard,
+        };
+        loading.all(scaffold, init, example).await?;
+        let Loading {
+            mut containers,
+            heard,
+            ..
+        } = loading;
 
         let (dead, death) = watch::channel(Death::Unknown);
         let instance = Arc::new(Instance {
@@ -222,7 +216,7 @@ impl Pipelines {
             lanes: lanes
                 .iter()
                 .filter_map(|lane| {
-                    let (container, _) = containers.get(&lane.id)?.clone();
+                    let container = containers.remove(&lane.id)?;
                     let (slice, profile) = (lane.mig.uuid.clone(), lane.mig.profile.clone());
                     Some((
                         lane.id,
@@ -271,77 +265,6 @@ impl Pipelines {
         let said =
             opened.inspect_err(|error| warn!(instance = %start.instance, %error, "weights are not shared"));
         said.ok()
-    }
-
-    /// Every lane says hello, is limited, is told to run, and loads; the head is initialised too.
-    async fn load(
-        &self,
-        control: &Control,
-        mut heard: mpsc::Receiver<LaneEvent>,
-        containers: &BTreeMap<LaneId, (Container, Option<SliceLimits>)>,
-        assignment: &AssignmentDocument,
-        init: &[u8],
-        example: &Example,
-    ) -> Result<mpsc::Receiver<LaneEvent>, Fault> {
-        let limit = example.executable.time_limit();
-        let kept = BodyLimit {
-            most: self.settings.payload.max,
-            cut: self.settings.payload.truncation,
-        };
-        let (head, _) = &containers[&LaneId::HEAD];
-        let body = hyper::body::Bytes::copy_from_slice(init);
-        let initialised = action_proxy::post(&head.address, "/init", body, limit, kept, Connect::Patiently);
-        tokio::pin!(initialised);
-        let ends = containers.iter().map(|(lane, (container, _))| {
-            Box::pin(async move { (*lane, self.engine.ended(&container.id).await) })
-        });
-        let mut ended = select_all(ends);
-        let mut initialising = true;
-        let mut loading: BTreeSet<LaneId> = containers.keys().copied().collect();
-        while initialising || !loading.is_empty() {
-            tokio::select! {
-                biased;
-                event = heard.recv() => {
-                    let Some(LaneEvent { lane, heard }) = event else {
-                        return Err(Fault::whisk("the control socket was closed"));
-                    };
-                    match heard {
-                        Heard::Hello => {
-                            let (container, limits) = &containers[&lane];
-                            if let Some(limits) = limits {
-                                let limited = self.engine.limit(&container.id, *limits).await;
-                                limited.map_err(|error| as_fault(&error))?;
-                            }
-                            let message = InvokerMessage::State(state(assignment.epoch, Desired::Run));
-                            control.send(lane, message).map_err(|error| Fault::whisk(error.to_string()))?;
-                        }
-                        Heard::Loaded { .. } => {
-                            loading.remove(&lane);
-                        }
-                        Heard::Failed { sentence, at } => {
-                            return Err(Fault::developer(in_lane(assignment, lane, &failure(&sentence, at))));
-                        }
-                        Heard::Closed { because } => {
-                            return Err(Fault::developer(in_lane(assignment, lane, &because)));
-                        }
-                        Heard::State { .. } | Heard::Turn { .. } => {}
-                    }
-                }
-                exchange = &mut initialised, if initialising => {
-                    initialising = false;
-                    match response::of_init(&exchange, limit, kept.most, false) {
-                        Verdict::Initialized => {}
-                        Verdict::Elsewhere => return Err(Fault::whisk("the head is shutting down")),
-                        Verdict::Ended { response, .. } => return Err(response::as_fault(&response)),
-                    }
-                }
-                ((lane, exit), _, _) = &mut ended => {
-                    return Err(Fault::developer(in_lane(assignment, lane, &exit.to_string())));
-                }
-            }
-        }
-        drop(ended);
-        Ok(heard)
     }
 
     /// Tells all lanes what to be; `shared` says whether they compute in turns. When they are,
@@ -431,6 +354,105 @@ impl Pipelines {
         {
             warn!(instance = %memory.instance, error = &error as &dyn std::error::Error, "shared memory not removed");
         }
+    }
+}
+
+/// Lanes on their way from a container that starts to a loaded one, each at its own pace.
+struct Loading<'a> {
+    pipelines: &'a Pipelines,
+    control: &'a Control,
+    assignment: &'a AssignmentDocument,
+    limits: BTreeMap<LaneId, Option<SliceLimits>>,
+    /// Those that have started.
+    containers: BTreeMap<LaneId, Container>,
+    heard: mpsc::Receiver<LaneEvent>,
+}
+
+impl Loading<'_> {
+    /// Every lane starts, says hello, is limited, is told to run, and loads; the head is initialised too.
+    async fn all(&mut self, scaffold: &mut Scaffold, init: Vec<u8>, example: &Example) -> Result<(), Fault> {
+        let engine = self.pipelines.engine.as_ref();
+        let time_limit = example.executable.time_limit();
+        let payload = &self.pipelines.settings.payload;
+        let kept = BodyLimit {
+            most: payload.max,
+            cut: payload.truncation,
+        };
+        let mut init = Some(hyper::body::Bytes::from(init));
+        let mut initialising = FuturesUnordered::new();
+        let mut limiting = FuturesUnordered::new();
+        let mut ended = FuturesUnordered::new();
+        // A lane may say hello before Docker says that its container has started.
+        let mut greeted: BTreeSet<LaneId> = BTreeSet::new();
+        let mut loading: BTreeSet<LaneId> = self.limits.keys().copied().collect();
+        while init.is_some() || !initialising.is_empty() || !loading.is_empty() {
+            let up = tokio::select! {
+                biased;
+                event = self.heard.recv() => {
+                    let Some(LaneEvent { lane, heard }) = event else {
+                        return Err(Fault::whisk("the control socket was closed"));
+                    };
+                    match heard {
+                        Heard::Hello => {
+                            (greeted.insert(lane) && self.containers.contains_key(&lane)).then_some(lane)
+                        }
+                        Heard::Loaded { .. } => {
+                            loading.remove(&lane);
+                            None
+                        }
+                        Heard::Failed { sentence, at } => {
+                            return Err(self.developer(lane, &failure(&sentence, at)));
+                        }
+                        Heard::Closed { because } => return Err(self.developer(lane, &because)),
+                        Heard::State { .. } | Heard::Turn { .. } => None,
+                    }
+                }
+                Some((lane, outcome)) = scaffold.next() => {
+                    let container = outcome.map_err(|error| {
+                        let error = as_fault(&error);
+                        Fault::new(error.blame, in_lane(self.assignment, lane, &error.to_string()))
+                    })?;
+                    let (id, address) = (container.id.clone(), container.address.clone());
+                    ended.push(async move { (lane, engine.ended(&id).await) });
+                    if lane == LaneId::HEAD && let Some(body) = init.take() {
+                        initialising.push(async move {
+                            action_proxy::post(&address, "/init", body, time_limit, kept, Connect::Patiently).await
+                        });
+                    }
+                    self.containers.insert(lane, container);
+                    greeted.contains(&lane).then_some(lane)
+                }
+                Some(limited) = limiting.next() => {
+                    let (lane, limited): (LaneId, Result<(), container::Error>) = limited;
+                    limited.map_err(|error| as_fault(&error))?;
+                    let message = InvokerMessage::State(state(self.assignment.epoch, Desired::Run));
+                    self.control.send(lane, message).map_err(|error| Fault::whisk(error.to_string()))?;
+                    None
+                }
+                Some(exchange) = initialising.next() => {
+                    match response::of_init(&exchange, time_limit, kept.most, false) {
+                        Verdict::Initialized => None,
+                        Verdict::Elsewhere => return Err(Fault::whisk("the head is shutting down")),
+                        Verdict::Ended { response, .. } => return Err(response::as_fault(&response)),
+                    }
+                }
+                Some((lane, exit)) = ended.next() => return Err(self.developer(lane, &exit.to_string())),
+            };
+            if let Some(lane) = up {
+                let (id, limits) = (self.containers[&lane].id.clone(), self.limits[&lane]);
+                limiting.push(async move {
+                    match limits {
+                        Some(limits) => (lane, engine.limit(&id, limits).await),
+                        None => (lane, Ok(())),
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn developer(&self, lane: LaneId, why: &str) -> Fault {
+        Fault::developer(in_lane(self.assignment, lane, why))
     }
 }
 
