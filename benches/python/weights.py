@@ -87,9 +87,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--invoker", default="target/debug/ffs-invoker")
     parser.add_argument("--instances", type=int, default=4)
-    parser.add_argument("--device", default="cpu", help="cpu: instances of an invoker; cuda: one process on a GPU")
+    parser.add_argument("--device", help="measure one process on this device (cuda, or cpu to try it) instead of instances of an invoker")
     options = parser.parse_args()
-    if options.device != "cpu":
+    if options.device is not None:
         on_device(options.device)
         return
     for shared in (False, True):
@@ -237,7 +237,8 @@ def on_device(name: str) -> None:
         def timed(what: str, work: Any) -> None:
             began = time.perf_counter()
             work()
-            torch_support.wait(device)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
             times.setdefault(what, []).append((time.perf_counter() - began) * 1000)
 
         def cold(net: Any) -> None:
