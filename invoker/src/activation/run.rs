@@ -178,6 +178,10 @@ impl Runner {
             let head = instance.head();
             let exchange = self.run(&job, head).await;
             let (limit, most) = (job.executable.time_limit(), self.body_limit(&job).most);
+            if matches!(exchange.outcome, Answer::Refused) {
+                let because = format!("{} could not be connected to", head.name);
+                return Ran::back(job, Outcome::Returned { because });
+            }
             // A pipeline that broke says so at its head; why, its lanes' ends say.
             let broken = !matches!(
                 exchange.outcome,
@@ -228,6 +232,7 @@ impl Runner {
             limit,
             kept,
             Connect::Patiently,
+            self.engine.ended(&container.id),
         )
         .await;
         timing.end(matches!(exchange.outcome, Answer::Response { status: 200, .. }));
@@ -252,6 +257,7 @@ impl Runner {
             limit,
             self.body_limit(job),
             Connect::Once,
+            self.engine.ended(&container.id),
         )
         .await;
         // As in the original, an error of the action is an end like any other.

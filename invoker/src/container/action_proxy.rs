@@ -2,6 +2,9 @@
 //!
 //! A connection of its own per request (C-02). What an answer means is `completion/response.rs`'s
 //! business. Source: `ApacheBlockingContainerClient.scala`; contract C-01, C-20 … C-45.
+//!
+//! A request ends with its container. The system goes on trying to connect to an address for a minute or more, and by
+//! then another container may have it: one tenant's request must not reach another's code.
 
 use super::Address;
 use crate::metrics;
@@ -11,6 +14,7 @@ use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use proto::unit::Bytes;
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -104,17 +108,38 @@ pub enum Connect {
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Posts `body` to `path` and waits for the answer, all of it within `limit`.
-pub async fn post(
+/// How long an answer may still be on its way when its container has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Posts `body` to `path` and waits for the answer, all of it within `limit`, and not for longer than the container lives:
+/// `ended` returns when it is known to have gone, and its address may be another's.
+pub async fn post<E>(
     address: &Address,
     path: &str,
     body: Chunk,
     limit: Duration,
     kept: BodyLimit,
     connect: Connect,
+    ended: impl Future<Output = E>,
 ) -> Exchange {
     let (began, clock) = (SystemTime::now(), Instant::now());
-    let outcome = tokio::time::timeout(limit, exchange(address, path, body, kept, connect)).await;
+    let sent = AtomicBool::new(false);
+    let exchanged = async {
+        let exchanged = exchange(address, path, body, kept, connect, &sent);
+        tokio::pin!(exchanged);
+        tokio::select! {
+            biased;
+            _ = ended => {
+                if !sent.load(Ordering::Relaxed) {
+                    return Outcome::Refused;
+                }
+                let outcome = tokio::time::timeout(LAST_WORDS, exchanged).await;
+                outcome.unwrap_or(Outcome::Broken)
+            }
+            outcome = &mut exchanged => outcome,
+        }
+    };
+    let outcome = tokio::time::timeout(limit, exchanged).await;
     Exchange {
         began,
         took: clock.elapsed(),
@@ -130,17 +155,29 @@ pub async fn listens(address: &Address) -> bool {
     }
 }
 
-async fn exchange(address: &Address, path: &str, body: Chunk, kept: BodyLimit, connect: Connect) -> Outcome {
+/// `sent` is set before the first byte leaves.
+async fn exchange(
+    address: &Address,
+    path: &str,
+    body: Chunk,
+    kept: BodyLimit,
+    connect: Connect,
+    sent: &AtomicBool,
+) -> Outcome {
     match address {
         Address::Tcp(to) => match patiently(connect, || TcpStream::connect(to)).await {
             Ok(stream) => {
+                sent.store(true, Ordering::Relaxed);
                 let _ = stream.set_nodelay(true); // a slower answer is still an answer
                 send(stream, &to.to_string(), path, body, kept).await
             }
             Err(error) => not_connected(error),
         },
         Address::Unix(to) => match patiently(connect, || UnixStream::connect(to)).await {
-            Ok(stream) => send(stream, "localhost", path, body, kept).await,
+            Ok(stream) => {
+                sent.store(true, Ordering::Relaxed);
+                send(stream, "localhost", path, body, kept).await
+            }
             Err(error) => not_connected(error),
         },
     }
@@ -286,6 +323,76 @@ mod tests {
         most: Bytes(10),
         cut: Bytes(4),
     };
+
+    /// The container lives on.
+    async fn post(
+        address: &Address,
+        path: &str,
+        body: Chunk,
+        limit: Duration,
+        kept: BodyLimit,
+        connect: Connect,
+    ) -> Exchange {
+        super::post(
+            address,
+            path,
+            body,
+            limit,
+            kept,
+            connect,
+            std::future::pending::<()>(),
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_to_whoever_has_the_address_after_the_container() {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(([127, 0, 0, 1], 0).into())
+            .expect("an address that refuses");
+        let address = Address::Tcp(socket.local_addr().expect("bound"));
+        let soon = tokio::time::sleep(Duration::from_millis(50));
+        let exchange = super::post(
+            &address,
+            "/run",
+            "{}".into(),
+            LONG,
+            LIMIT,
+            Connect::Patiently,
+            soon,
+        )
+        .await;
+        assert!(matches!(exchange.outcome, Outcome::Refused), "{exchange:?}");
+        let next = socket.listen(1).expect("another one listens there");
+        let came = tokio::time::timeout(LONGEST_PAUSE * 4, next.accept()).await;
+        assert!(came.is_err(), "{came:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_on_its_way_when_the_container_ends_counts() {
+        for (answers, whole) in [(true, true), (false, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let address = Address::Tcp(listener.local_addr().expect("bound"));
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                read_request(&mut stream).await;
+                drop(end);
+                if answers {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+                    stream.write_all(answer).await.expect("answered");
+                }
+                std::future::pending::<()>().await; // it neither answers nor closes
+            });
+            let exchange =
+                super::post(&address, "/run", "{}".into(), LONG, LIMIT, Connect::Once, ended).await;
+            let is_whole = matches!(exchange.outcome, Outcome::Response { status: 200, .. });
+            let is_broken = matches!(exchange.outcome, Outcome::Broken);
+            assert_eq!((is_whole, is_broken), (whole, !whole), "{exchange:?}");
+        }
+    }
 
     /// C-01, C-02: method, path, headers in their order, the exact body, one connection a request.
     #[tokio::test]

@@ -467,7 +467,8 @@ async fn exchange(to: &Address, path: &str, body: &Value, limit: Duration, conne
         most: Bytes::mib(1),
         cut: Bytes::mib(1),
     };
-    post(to, path, body.to_string().into(), limit, kept, connect).await
+    let ended = std::future::pending::<()>();
+    post(to, path, body.to_string().into(), limit, kept, connect, ended).await
 }
 
 fn limits(cpus: f64, memory: Bytes) -> SliceLimits {

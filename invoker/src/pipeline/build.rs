@@ -158,6 +158,7 @@ impl Pipelines {
             action_limit,
             kept,
             Connect::Patiently,
+            self.engine.ended(&container.id),
         )
         .await;
         match response::of_init(&exchange, action_limit, LARGEST, false) {
@@ -165,8 +166,17 @@ impl Pipelines {
             Verdict::Elsewhere => return Err(Fault::whisk("the container is shutting down")),
             Verdict::Ended { response, .. } => return Err(response::as_fault(&response)),
         }
-        let exchange =
-            action_proxy::post(&container.address, path, body.into(), limit, kept, Connect::Once).await;
+        let ended = self.engine.ended(&container.id);
+        let exchange = action_proxy::post(
+            &container.address,
+            path,
+            body.into(),
+            limit,
+            kept,
+            Connect::Once,
+            ended,
+        )
+        .await;
         match exchange.outcome {
             Outcome::Response {
                 status: 200, body, ..

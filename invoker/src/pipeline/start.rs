@@ -416,7 +416,8 @@ impl Loading<'_> {
                     ended.push(async move { (lane, engine.ended(&id).await) });
                     if lane == LaneId::HEAD && let Some(body) = init.take() {
                         initialising.push(async move {
-                            action_proxy::post(&address, "/init", body, time_limit, kept, Connect::Patiently).await
+                            let ended = std::future::pending::<()>(); // seen below
+                            action_proxy::post(&address, "/init", body, time_limit, kept, Connect::Patiently, ended).await
                         });
                     }
                     self.containers.insert(lane, container);
