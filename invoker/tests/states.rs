@@ -198,3 +198,89 @@ async fn two_functions_that_need_little_share_a_slice_in_turns() {
     tokio::join!(both("first"), both("second"));
     instances_are(&daemon, &[("first", "shared"), ("second", "shared")]).await;
 }
+
+/// Takes as many milliseconds as it is told, and says of how many requests its batch was.
+const SLEEPING: &str = r#"
+import time
+
+import numpy
+import FluidFaaS as FFS
+
+class Sleep(FFS.Module):
+    batch = 4
+
+    def forward(self, ms):
+        time.sleep(float(ms.max()) / 1000)
+        return numpy.full((len(ms), 1), len(ms))
+
+class Sleeping(FFS.FFaaS):
+    def pre(self, event):
+        return {"ms": numpy.full((1, 1), event.get("ms", 5))}
+
+    def defDAG(self, ms):
+        return {"batch": Sleep.reg(self, ms)}
+
+    def post(self, outputs, event):
+        return {"batch": int(outputs["batch"][0, 0])}
+
+main = FFS.entry(Sleeping)
+"#;
+
+const ONE_SLICE: [&str; 2] = ["--topology", "[7g.80gb]@A100-80GB"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_becomes_slower_is_reckoned_with_anew() {
+    let daemon = Daemon::start(&ONE_SLICE);
+    daemon
+        .put_python("sleeping", SLEEPING, 256, &json!({ "ffs": true }))
+        .await;
+    let first = daemon.invoke("sleeping", &json!({})).await;
+    assert_eq!(first["response"]["status"], "success", "{first}");
+    let begun = Instant::now();
+    let drift = loop {
+        let slow = daemon.invoke("sleeping", &json!({ "ms": 40 })).await;
+        assert_eq!(slow["response"]["status"], "success", "{slow}");
+        let status = status(&daemon).await;
+        let mut decisions = status["decisions"].as_array().expect("there is a list").iter();
+        if let Some(drift) = decisions.find(|decision| decision["what"] == "drift") {
+            break drift.clone();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(90), "never: {status:#}");
+    };
+    let because = drift["because"].as_str().expect("it has a reason");
+    assert!(
+        because.contains("Sleep") && because.contains("7g.80gb"),
+        "{because}"
+    );
+    let metrics = daemon.page("/metrics").await;
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("ffs_invoker_profile_drift_total{"));
+    assert!(
+        counted.is_some_and(|line| line.contains("slower") && line.ends_with(" 1")),
+        "{counted:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_are_run_at_once_where_the_author_allows_it() {
+    let daemon = Daemon::start(&ONE_SLICE);
+    let annotation = json!({ "ffs": { "slo_ms": 5000 } });
+    daemon.put_python("sleeping", SLEEPING, 256, &annotation).await;
+    let alone = daemon.invoke("sleeping", &json!({ "ms": 50 })).await;
+    assert_eq!(alone["response"]["result"], json!({ "batch": 1 }), "{alone}");
+    let arguments = json!({ "ms": 50 });
+    let together = futures::future::join_all((0..12).map(|_| daemon.invoke("sleeping", &arguments))).await;
+    let sizes: Vec<u64> = together
+        .iter()
+        .map(|activation| {
+            activation["response"]["result"]["batch"]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{activation}"))
+        })
+        .collect();
+    assert!(
+        sizes.iter().all(|size| (1..=4).contains(size)) && sizes.iter().any(|size| *size > 1),
+        "{sizes:?}"
+    );
+}

@@ -1,6 +1,6 @@
 //! What Docker says of lanes, and what of them is left.
 
-use crate::world::{CHAIN, in_world, inspect, instance, note};
+use crate::world::{CHAIN, in_world, inspect, instance, note, result};
 use serde_json::{Value, json};
 
 /// L-10, L-12: lanes have the ordinary containers' security, a user of their own, the slice's limits, the config layer for
@@ -66,5 +66,46 @@ fn lanes_have_what_their_slice_has_and_no_more() {
         );
         assert_eq!(world.volumes_of(instance).len(), 1);
         world.end(instance).await;
+    });
+}
+
+/// Two functions of two components each, which have equal weights.
+const MAPPED: &str = include_str!("../support/mapped.py");
+
+/// The invoker's memory is mapped into containers, whose lanes neither copy nor change it.
+#[test]
+fn weights_lie_once_for_lanes_in_containers_of_their_own() {
+    in_world(async |world| {
+        let mut instances = Vec::new();
+        for name in ["mapped", "mapped-too"] {
+            let annotation = json!({ "slo_ms": 60_000, "max_instances": 1 });
+            let action = world.action(name, MAPPED, Some(annotation), 60_000).await;
+            let activation = world.run(&action, json!({})).await;
+            instances.push(instance(&activation).to_owned());
+            for component in ["left", "right"] {
+                let found = &result(&activation)[component];
+                let digest = found["digest"].as_str();
+                assert!(
+                    digest.is_some_and(|digest| digest.starts_with("sha256:")),
+                    "{activation}"
+                );
+                assert_eq!(
+                    (&found["sum"], &found["Private_Dirty"]),
+                    (&json!(6_291_456.0), &json!(0))
+                );
+            }
+        }
+        let metrics = world.metrics().await;
+        let asked = |outcome: &str| {
+            let name = format!("ffs_invoker_weights_requests_total{{outcome=\"{outcome}\"}} ");
+            metrics
+                .lines()
+                .find_map(|line| line.strip_prefix(&name).map(str::to_owned))
+        };
+        assert_eq!(asked("read").as_deref(), Some("1"), "{metrics}");
+        assert_eq!(asked("there").as_deref(), Some("3"), "{metrics}");
+        for instance in instances {
+            world.end(&instance).await;
+        }
     });
 }
