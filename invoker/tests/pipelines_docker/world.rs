@@ -44,11 +44,12 @@ static SHARED: LazyLock<tokio::sync::Mutex<World>> = LazyLock::new(|| {
     tokio::sync::Mutex::new(RUNTIME.block_on(World::start()).unwrap())
 });
 
-/// Runs a test in the shared world, when no other one does.
+/// Runs a test in the shared world, when no other one does and nothing of those before is left.
 pub(crate) fn in_world(test: impl AsyncFnOnce(&World)) {
     let shared = LazyLock::force(&SHARED);
     RUNTIME.block_on(async {
         let world = shared.lock().await;
+        world.clear().await;
         test(&world).await;
     });
 }
@@ -257,6 +258,18 @@ impl World {
     pub(crate) async fn end(&self, instance: &str) {
         docker(&["kill", &self.lanes_of(instance)[0]]);
         self.until_gone(instance).await;
+    }
+
+    /// Ends all instances, also those that were started since an activation was late.
+    async fn clear(&self) {
+        self.until("no instance is left", || {
+            let lanes = self.containers("_i-");
+            for head in lanes.iter().filter(|name| name.ends_with("_s0l0")) {
+                docker(&["kill", head]); // it may have gone meanwhile
+            }
+            lanes.is_empty()
+        })
+        .await;
     }
 
     pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
