@@ -3,6 +3,7 @@
 //! Source: `ArtifactActivationStore.scala`, `Batcher.scala`; contract D-42 … D-47. How requests are
 //! batched is the store's business; here many are under way at once, so that it has something to batch.
 
+use super::ack;
 use crate::journal::{Debt, Journal, Part};
 use crate::metrics;
 use crate::store::{self, Store};
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, error, info, warn};
+use tracing::{Instrument, Span, error, info, info_span, warn};
 
 /// Most writes under way.
 const AT_ONCE: usize = 512;
@@ -30,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 struct Due {
     id: ActivationId,
     record: Option<Debt>,
-    /// Names the transaction (N-23); none where the contents are read back.
+    /// Names the transaction (N-23); where the contents are read back, so is it.
     span: Span,
 }
 
@@ -111,11 +112,11 @@ async fn write_all(state: Arc<State>, mut due: mpsc::UnboundedReceiver<Due>) {
     );
     let end = state.end.clone();
     while let Some(Some(Due { id, record, span })) = end.run_until_cancelled(due.recv()).await {
-        let record = match record {
+        let (record, span) = match record {
             Some(record) => {
                 let length = record.payload.len();
                 state.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
-                Some(record)
+                (Some(record), span)
             }
             None => state.read(id),
         };
@@ -152,15 +153,18 @@ impl State {
         });
     }
 
-    /// From the journal; what is not there any more needs no delivery.
-    fn read(&self, id: ActivationId) -> Option<Debt> {
-        match self.journal.debts(id) {
-            Ok(debts) => debts.and_then(|mut debts| debts.take(Part::Record)),
-            Err(error) => {
-                error!(activation = %id, error = &error as &dyn std::error::Error, "a record cannot be read back");
-                None
-            }
-        }
+    /// From the journal, with a span that names the transaction; what is not there any more needs no delivery.
+    fn read(&self, id: ActivationId) -> (Option<Debt>, Span) {
+        let record = self.journal.debts(id).map(|debts| debts?.take(Part::Record));
+        let answer = self.journal.all_debts(id).ok().flatten();
+        let transid = answer.and_then(|mut answer| ack::transaction(&answer.take(Part::Slot)?.payload));
+        let span = info_span!("record", transid = transid.unwrap_or_default());
+        let record = record.unwrap_or_else(|error| {
+            let _in_it = span.enter();
+            error!(activation = %id, error = &error as &dyn std::error::Error, "a record cannot be read back");
+            None
+        });
+        (record, span)
     }
 
     /// Returns when the store has it, or will never take it; it never changes what the caller gets.
