@@ -155,16 +155,22 @@ impl State {
 
     /// From the journal, with a span that names the transaction; what is not there any more needs no delivery.
     fn read(&self, id: ActivationId) -> (Option<Debt>, Span) {
-        let record = self.journal.debts(id).map(|debts| debts?.take(Part::Record));
-        let answer = self.journal.all_debts(id).ok().flatten();
-        let transid = answer.and_then(|mut answer| ack::transaction(&answer.take(Part::Slot)?.payload));
-        let span = info_span!("record", transid = transid.unwrap_or_default());
-        let record = record.unwrap_or_else(|error| {
-            let _in_it = span.enter();
-            error!(activation = %id, error = &error as &dyn std::error::Error, "a record cannot be read back");
-            None
-        });
-        (record, span)
+        match self.journal.all_debts(id) {
+            Ok(Some((mut debts, owed))) => {
+                let slot = debts.take(Part::Slot);
+                let transid = slot.and_then(|slot| ack::transaction(&slot.payload));
+                let record = debts.take(Part::Record).filter(|_| owed.contains(Part::Record));
+                (
+                    record,
+                    info_span!("record", transid = transid.unwrap_or_default()),
+                )
+            }
+            Ok(None) => (None, Span::none()),
+            Err(error) => {
+                error!(activation = %id, error = &error as &dyn std::error::Error, "a record cannot be read back");
+                (None, Span::none())
+            }
+        }
     }
 
     /// Returns when the store has it, or will never take it; it never changes what the caller gets.

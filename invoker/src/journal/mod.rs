@@ -259,30 +259,28 @@ impl Journal {
     /// # Errors
     /// If it cannot be read back.
     pub fn debts(&self, id: ActivationId) -> Result<Option<Debts>, Error> {
-        let (mut debts, owed) = self.read_debts(id)?;
-        if let (Some(debts), Some(owed)) = (&mut debts, owed) {
+        Ok(self.all_debts(id)?.map(|(mut debts, owed)| {
             debts.all.retain(|debt| owed.contains(debt.part));
-        }
-        Ok(debts)
+            debts
+        }))
     }
 
-    /// As [`Self::debts`], with what was delivered already.
+    /// As [`Self::debts`], with what was delivered already, and what is owed still.
     ///
     /// # Errors
     /// If it cannot be read back.
-    pub fn all_debts(&self, id: ActivationId) -> Result<Option<Debts>, Error> {
-        Ok(self.read_debts(id)?.0)
-    }
-
-    /// What it owed, and what of that is owed still if it was answered.
-    fn read_debts(&self, id: ActivationId) -> Result<(Option<Debts>, Option<Parts>), Error> {
+    pub fn all_debts(&self, id: ActivationId) -> Result<Option<(Debts, Parts)>, Error> {
         let mut owed = None;
         let payload = self.read(|log| {
             let live = log.live().get(&id)?;
             owed = live.answered.map(|_| live.owed);
             live.answered.or(live.ended)
         })?;
-        Ok((payload.and_then(|payload| entry::debts(&payload)), owed))
+        let debts = payload.and_then(|payload| entry::debts(&payload));
+        Ok(debts.map(|debts| {
+            let owed = owed.unwrap_or_else(|| debts.parts());
+            (debts, owed)
+        }))
     }
 
     fn read(&self, place: impl FnOnce(&Log) -> Option<segment::Place>) -> Result<Option<Vec<u8>>, Error> {
