@@ -46,12 +46,7 @@ const END_NEWS: Duration = Duration::from_secs(5);
 
 /// What a platform's error means for the activation.
 pub(super) fn as_fault(error: &container::Error) -> Fault {
-    let mut sentence = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        sentence = format!("{sentence}: {cause}");
-        source = cause.source();
-    }
+    let sentence = because(error);
     match error {
         container::Error::Image { .. }
         | container::Error::NotPulled { .. }

@@ -57,14 +57,7 @@ impl Refusal {
 
     /// Our fault; what it was goes to the log.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        let mut chain = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            chain.push_str(": ");
-            chain.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        tracing::error!(error = chain, "a request failed");
+        tracing::error!(error = crate::readiness::because(error), "a request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "There was an internal server error.",
