@@ -92,7 +92,7 @@ class Child:
         self._link.send("initialized", error=error)
         if "FFS_LANE" in os.environ:
             # It will serve a lane; the invoker has other things to do before it says so.
-            from .lane import process as _
+            from .lane import process as _  # noqa: F401
 
     def _begin_lane(self) -> None:
         from .lane.process import LaneProcess

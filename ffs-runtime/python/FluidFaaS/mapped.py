@@ -141,12 +141,17 @@ def load_weights(
     Raises :class:`DefinitionError` naming the first tensor that does not fit.
     """
     if not torch_support.is_module(module):
-        raise DefinitionError(f"load_weights was given {type(module).__qualname__}: expected a torch.nn.Module")
+        raise DefinitionError(
+            f"load_weights was given {type(module).__qualname__}: expected a torch.nn.Module"
+        )
     found = source if isinstance(source, Weights) else Weights(source)
     wanted = module.state_dict(keep_vars=True)
     names = [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
     if strict:
-        for sentence, name in [("lacks", wanted.keys() - names), ("has what the module lacks:", set(names) - wanted.keys())]:
+        for sentence, name in [
+            ("lacks", wanted.keys() - names),
+            ("has what the module lacks:", set(names) - wanted.keys()),
+        ]:
             if name:
                 raise DefinitionError(f"{found.path} {sentence} {', '.join(sorted(name)[:5])}")
     placed: dict[int, Any] = {}  # a tensor with two names stays one

@@ -95,7 +95,9 @@ def measure(
     # Loading needs its memory at the same place as running, so the larger of both peaks counts.
     peak = memory.peak()
     memory.reset_peak()
-    outputs = [values.to_host(value) for value in component.run([values.duplicate(value) for value in inputs])]
+    outputs = [
+        values.to_host(value) for value in component.run([values.duplicate(value) for value in inputs])
+    ]
     times = _run(component, inputs, limits)
     workspace = max(peak, memory.peak()) - loaded
     if gpu is not None:
@@ -129,7 +131,9 @@ def _timed(work: Callable[[], None]) -> float:
     return _ms_since(started)
 
 
-def _batches(component: Component, inputs: list[Any], limits: Limits, loaded: int, weights: int) -> dict[str, Any]:
+def _batches(
+    component: Component, inputs: list[Any], limits: Limits, loaded: int, weights: int
+) -> dict[str, Any]:
     """Times and memory for 2, 4, … requests at once, up to what the author allows; as far as it goes well."""
     rows: dict[str, Any] = {}
     few = replace(limits, max_runs=min(limits.max_runs, 10), budget_ms=limits.budget_ms / 4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import actions
 import numpy as np
 import pytest
 from test_lanes import pipeline  # noqa: F401 (a fixture)

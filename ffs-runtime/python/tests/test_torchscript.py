@@ -65,8 +65,12 @@ def test_a_file_that_is_no_script_is_named(start, tmp_path, code):
 
 def test_a_script_that_the_module_has_made_is_refused_with_what_to_do(start, code):
     child = start()
-    made = code.replace("fluidfaas.component(fluidfaas.TorchScript, ", "fluidfaas.component(torch.jit.load(FILE), ")
-    made = made.replace("FILE", code.split('"file": ')[1].split("}")[0]).replace("import fluidfaas\n", "import torch, fluidfaas\n")
+    made = code.replace(
+        "fluidfaas.component(fluidfaas.TorchScript, ", "fluidfaas.component(torch.jit.load(FILE), "
+    )
+    made = made.replace("FILE", code.split('"file": ')[1].split("}")[0]).replace(
+        "import fluidfaas\n", "import torch, fluidfaas\n"
+    )
     assert child.init(made) is None
     answer = child.build({"x": [1.0, 2.0]})
     assert answer["status"] == 502

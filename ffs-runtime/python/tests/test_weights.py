@@ -14,7 +14,7 @@ from weights_store import Store
 
 import FluidFaaS as FFS
 from FluidFaaS import homes, mapped, torch_support
-from FluidFaaS.safetensors import read_header, write
+from FluidFaaS.safetensors import write
 
 
 class Net(torch.nn.Module):
@@ -206,7 +206,9 @@ def test_weights_leave_a_device_without_a_copy_and_return(tmp_path):
     kept.leave()
     own = module.norm.weight.data_ptr()
     assert mapped.find(own) is None, "what was written to is kept"
-    assert all(t.data_ptr() == home[n] for n, t in tensors.items() if n != "norm.weight"), "the rest is let go"
+    assert all(t.data_ptr() == home[n] for n, t in tensors.items() if n != "norm.weight"), (
+        "the rest is let go"
+    )
     assert torch.equal(module(x), expected)
     kept.enter(torch.device("cpu"))
     assert torch.equal(module(x), expected)

@@ -105,7 +105,12 @@ class Line:
 
     def corners(self):
         """Four points (x, y), clockwise from the top left."""
-        ends = [(self.left, self.top), (self.right, self.top), (self.right, self.bottom), (self.left, self.bottom)]
+        ends = [
+            (self.left, self.top),
+            (self.right, self.top),
+            (self.right, self.bottom),
+            (self.left, self.bottom),
+        ]
         return [self.point(*end) for end in ends]
 
     def strip(self, picture):
