@@ -108,11 +108,18 @@ async fn write(
 }
 
 fn shortened(mut message: LaneMessage) -> LaneMessage {
-    if let LaneMessage::Failed { sentence, at } = &mut message {
-        sentence.truncate(sentence.floor_char_boundary(LONGEST_SENTENCE));
-        if let Some(at) = at {
-            at.truncate(at.floor_char_boundary(LONGEST_PLACE));
+    let shorten = |text: &mut String, most| text.truncate(text.floor_char_boundary(most));
+    match &mut message {
+        LaneMessage::Failed { sentence, at } => {
+            shorten(sentence, LONGEST_SENTENCE);
+            if let Some(at) = at {
+                shorten(at, LONGEST_PLACE);
+            }
         }
+        LaneMessage::Assignment {
+            error: Some(error), ..
+        } => shorten(error, LONGEST_SENTENCE),
+        _ => {}
     }
     message
 }
@@ -149,7 +156,7 @@ fn decode(line: &[u8]) -> Option<Heard> {
         r#type: String,
     }
     let read = serde_json::from_slice::<Tag>(line).and_then(|tag| match tag.r#type.as_str() {
-        "state" | "turn" => serde_json::from_slice(line).map(Some),
+        "state" | "turn" | "assignment" => serde_json::from_slice(line).map(Some),
         _ => Ok(None),
     });
     let quoted = || {

@@ -214,6 +214,46 @@ fn each_component_of_an_assignment_is_in_one_lane_and_each_slice_under_one() {
 }
 
 #[test]
+fn a_replica_has_the_components_of_a_lane_of_its_stage_that_is_no_replica() {
+    let lane = |id: &str, of: &str, component: &str, slice: u8| {
+        json!({"id": id, "replica_of": of, "components": [component], "rings_in": [], "rings_out": [],
+               "mig": {"uuid": format!("MIG-33333333-3333-5333-8333-33333333333{slice}"), "profile": "1g.10gb",
+                       "gpu_uuid": "GPU-1", "memory_bytes": 1 << 30}})
+    };
+    let good = edited(
+        "assignment",
+        &[("/stages/1/lanes/-", lane("s1l1", "s1l0", "cls", 1))],
+    );
+    let read: AssignmentDocument = serde_json::from_value(good).expect("a replica");
+    let replica = read.lanes().last().expect("it was added");
+    assert_eq!(replica.original().to_string(), "s1l0");
+
+    let why = |lanes: &[Value]| {
+        let edits: Vec<(&str, Value)> = lanes
+            .iter()
+            .map(|lane| ("/stages/1/lanes/-", lane.clone()))
+            .collect();
+        refused::<AssignmentDocument>("assignment", &edits)
+    };
+    assert_eq!(
+        why(&[lane("s1l1", "s0l0", "cls", 1)]),
+        "stages[1].lanes[1].replica_of: s0l0, and the head has no replicas"
+    );
+    assert_eq!(
+        why(&[lane("s1l1", "s1l1", "cls", 1)]),
+        "stages[1].lanes[1].replica_of: s1l1, expected a lane of this stage before it that is no replica"
+    );
+    assert_eq!(
+        why(&[lane("s1l1", "s1l0", "seg", 1)]),
+        "stages[1].lanes[1].replica_of: s1l0, which has other components"
+    );
+    assert_eq!(
+        why(&[lane("s1l1", "s1l0", "cls", 1), lane("s1l2", "s1l1", "cls", 2)]),
+        "stages[1].lanes[2].replica_of: s1l1, expected a lane of this stage before it that is no replica"
+    );
+}
+
+#[test]
 fn each_ring_of_an_assignment_has_two_ends_that_know_of_it() {
     let why = |edits: &[(&str, Value)]| refused::<AssignmentDocument>("assignment", edits);
     assert_eq!(

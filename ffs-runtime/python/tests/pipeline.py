@@ -28,14 +28,15 @@ class Pipeline:
         self.write("assignment", self.assignment)
         self._lanes = [lane for stage in self.assignment["stages"] for lane in stage["lanes"]]
         self.children: dict[str, Child] = {}
-        self._begin(start, code, options.get("binary", {}))
+        self._start, self._code, self._binary = start, code, options.get("binary", {})
+        self._begin([lane["id"] for lane in self._lanes])
 
-    def _begin(self, start: Any, code: str, binary: dict[str, Any]) -> None:
-        for lane in self._lanes:
-            self.children[lane["id"]] = start(FFS_CONFIG=str(self.config), FFS_LANE=lane["id"])
-        for child in self.children.values():
-            assert child.init(code, **binary) is None
-        for child in self.children.values():
+    def _begin(self, lanes: list[str]) -> None:
+        begun = [self._start(FFS_CONFIG=str(self.config), FFS_LANE=lane) for lane in lanes]
+        self.children |= zip(lanes, begun)
+        for child in begun:
+            assert child.init(self._code, **self._binary) is None
+        for child in begun:
             child.send({"type": "serve"})
 
     def loaded(self) -> Pipeline:
@@ -44,6 +45,47 @@ class Pipeline:
             said = child.said("loaded")
             assert said["load_ms"] >= 0 and said["resident_bytes"] > 0
         return self
+
+    def widen(self, of: str) -> str:
+        """Starts one more replica of a lane, lets requests take it too, and returns its name."""
+        lane, others = self.join(of), list(self.children)
+        self.tell(others[:-1])
+        assert self.children[lane].said("loaded")
+        self.switch()
+        return lane
+
+    def join(self, of: str) -> str:
+        """Starts a replica that nobody sends anything yet."""
+        self.assignment = replicated(self.assignment, of)
+        self.write("assignment", self.assignment)
+        lane = self.assignment["stages"][int(of[1])]["lanes"][-1]["id"]
+        self._begin([lane])
+        return lane
+
+    def tell(self, lanes: list[str]) -> None:
+        """Tells the lanes that there is another assignment."""
+        epoch = self.assignment["epoch"]
+        for lane in lanes:
+            self.children[lane].send({"type": "assignment", "epoch": epoch, "switch": False})
+        for lane in lanes:
+            said = self.children[lane].said("assignment")
+            assert said == {"type": "assignment", "epoch": epoch, "switched": False, "error": None}
+
+    def switch(self) -> None:
+        """Lets requests take its ways."""
+        epoch = self.assignment["epoch"]
+        self.head.send({"type": "assignment", "epoch": epoch, "switch": True})
+        assert self.head.said("assignment") == {
+            "type": "assignment", "epoch": epoch, "switched": True, "error": None
+        }  # fmt: skip
+
+    def narrow(self, lane: str) -> None:
+        """Lets no request take the replica any more, and ends it."""
+        self.assignment = without(self.assignment, lane)
+        self.write("assignment", self.assignment)
+        self.tell(list(self.children))
+        self.switch()
+        self.children.pop(lane).end()
 
     @property
     def head(self) -> Child:
@@ -63,6 +105,46 @@ class Pipeline:
     def state(self, desired: str, epoch: int = 2, **members: Any) -> None:
         for child in self.children.values():
             child.send({"type": "state", "epoch": epoch, "desired": desired, "deadline_ms": None, **members})
+
+
+def replicated(assignment: dict[str, Any], of: str) -> dict[str, Any]:
+    """The assignment with one more replica of a lane."""
+    new: dict[str, Any] = json.loads(json.dumps(assignment))
+    new["epoch"] += 1
+    lanes = new["stages"][int(of[1])]["lanes"]
+    lane = f"{of.split('l')[0]}l{len(lanes)}"
+    own = next(item for item in lanes if item["id"] == of)
+
+    def doubled(end: str) -> list[dict[str, Any]]:
+        found = [ring for ring in assignment["rings"] if ring[end] == of]
+        return [
+            {**ring, "id": f"{ring['id']}-{lane}", "path": f"{ring['path']}-{new['epoch']}", end: lane}
+            for ring in found
+        ]
+
+    rings_in, rings_out = doubled("consumer"), doubled("producer")
+    new["rings"] += rings_in + rings_out
+    lanes.append({
+        **own, "id": lane, "replica_of": of, "mig": {**own["mig"], "uuid": f"MIG-{lane}"},
+        "rings_in": [ring["id"] for ring in rings_in], "rings_out": [ring["id"] for ring in rings_out],
+    })  # fmt: skip
+    for item in (item for stage in new["stages"] for item in stage["lanes"]):
+        item["rings_in"] = [ring["id"] for ring in new["rings"] if ring["consumer"] == item["id"]]
+        item["rings_out"] = [ring["id"] for ring in new["rings"] if ring["producer"] == item["id"]]
+    return new
+
+
+def without(assignment: dict[str, Any], lane: str) -> dict[str, Any]:
+    """The assignment without a replica."""
+    new: dict[str, Any] = json.loads(json.dumps(assignment))
+    new["epoch"] += 1
+    new["rings"] = [ring for ring in new["rings"] if lane not in (ring["producer"], ring["consumer"])]
+    for stage in new["stages"]:
+        stage["lanes"] = [item for item in stage["lanes"] if item["id"] != lane]
+        for item in stage["lanes"]:
+            item["rings_in"] = [ring["id"] for ring in new["rings"] if ring["consumer"] == item["id"]]
+            item["rings_out"] = [ring["id"] for ring in new["rings"] if ring["producer"] == item["id"]]
+    return new
 
 
 def assignment(

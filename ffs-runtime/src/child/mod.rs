@@ -77,6 +77,11 @@ pub enum Notice {
         want: bool,
         turn: u64,
     },
+    Assignment {
+        epoch: u64,
+        switched: bool,
+        error: Option<String>,
+    },
 }
 
 /// A handle to the process; it lives until it is hung up on, or killed.
@@ -311,6 +316,15 @@ impl Child {
                 Some(FromChild::Failed(failure)) => Notice::Failed(failure),
                 Some(FromChild::State { epoch, reached }) => Notice::State { epoch, reached },
                 Some(FromChild::Turn { want, turn }) => Notice::Turn { want, turn },
+                Some(FromChild::Assignment {
+                    epoch,
+                    switched,
+                    error,
+                }) => Notice::Assignment {
+                    epoch,
+                    switched,
+                    error,
+                },
             };
             let _ = notices.send(notice).await;
         }

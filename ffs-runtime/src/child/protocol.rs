@@ -15,6 +15,7 @@
 //! {"type":"profile","id":3,"request":{ProfileRequest}}              answered by result
 //! {"type":"state","epoch":4,"desired":"run|evict|resume|drain|stop","shared":true,"deadline_ms":30000.0|null}
 //! {"type":"turn","turn":5}                     the turn on the shared slice is granted
+//! {"type":"assignment","epoch":6,"switch":false}   open the new rings; the head alone: let requests take the new ways
 //! {"type":"poison","reason":"…"}               poison the rings and end at once
 //! ```
 //!
@@ -29,6 +30,7 @@
 //!  "timing":Timing|null}
 //! {"type":"state","epoch":4,"reached":"drain"}
 //! {"type":"turn","want":true,"turn":5}
+//! {"type":"assignment","epoch":6,"switched":false,"error":null|"…"}
 //! ```
 //!
 //! `run` may come again before the last one is answered; the Python process decides what it does at
@@ -75,6 +77,10 @@ pub enum ToChild {
     Turn {
         turn: u64,
     },
+    Assignment {
+        epoch: u64,
+        switch: bool,
+    },
     Poison {
         reason: String,
     },
@@ -94,6 +100,10 @@ enum Plain<'a> {
     },
     Turn {
         turn: u64,
+    },
+    Assignment {
+        epoch: u64,
+        switch: bool,
     },
     Poison {
         reason: &'a str,
@@ -126,6 +136,7 @@ impl ToChild {
                 deadline_ms,
             }),
             Self::Turn { turn } => plain(&Plain::Turn { turn }),
+            Self::Assignment { epoch, switch } => plain(&Plain::Assignment { epoch, switch }),
             Self::Poison { reason } => plain(&Plain::Poison { reason: &reason }),
         };
         let length = (before.len() + value.len() + after.len()) as u32;
@@ -143,13 +154,31 @@ fn plain(message: &Plain<'_>) -> (String, Bytes, &'static str) {
 /// What the Python process says.
 #[derive(Clone, Debug)]
 pub enum FromChild {
-    Hello { python: String },
-    Initialized { error: Option<Failure> },
-    Loaded { load_ms: Millis, resident_bytes: Size },
+    Hello {
+        python: String,
+    },
+    Initialized {
+        error: Option<Failure>,
+    },
+    Loaded {
+        load_ms: Millis,
+        resident_bytes: Size,
+    },
     Failed(Failure),
     Result(Answer),
-    State { epoch: u64, reached: Desired },
-    Turn { want: bool, turn: u64 },
+    State {
+        epoch: u64,
+        reached: Desired,
+    },
+    Turn {
+        want: bool,
+        turn: u64,
+    },
+    Assignment {
+        epoch: u64,
+        switched: bool,
+        error: Option<String>,
+    },
 }
 
 /// Why something did not work, for the action's author.
@@ -233,6 +262,12 @@ impl FromChild {
             want: bool,
             turn: u64,
         }
+        #[derive(Deserialize)]
+        struct Assignment {
+            epoch: u64,
+            switched: bool,
+            error: Option<String>,
+        }
         Ok(Some(match read::<Tag>(message)?.r#type.as_str() {
             "hello" => read(message).map(|Hello { python }| Self::Hello { python })?,
             "initialized" => read(message).map(|Initialized { error }| Self::Initialized { error })?,
@@ -248,6 +283,17 @@ impl FromChild {
             "failed" => Self::Failed(read(message)?),
             "state" => read(message).map(|State { epoch, reached }| Self::State { epoch, reached })?,
             "turn" => read(message).map(|Turn { want, turn }| Self::Turn { want, turn })?,
+            "assignment" => read(message).map(
+                |Assignment {
+                     epoch,
+                     switched,
+                     error,
+                 }| Self::Assignment {
+                    epoch,
+                    switched,
+                    error,
+                },
+            )?,
             "result" => {
                 let result: ResultText<'_> = read(message)?;
                 Self::Result(Answer {
@@ -271,7 +317,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_that_a_process_says_is_too_odd(
-            kind in "hello|initialized|loaded|failed|result|state|turn|[a-z]*",
+            kind in "hello|initialized|loaded|failed|result|state|turn|assignment|[a-z]*",
             members in r#"[\[\]{}":,a-z0-9.]{0,40}"#,
         ) {
             for text in [format!(r#"{{"type":"{kind}"{members}}}"#), format!(r#"{{"type":"{kind}",{members}"#), members] {

@@ -151,6 +151,10 @@ impl Life {
                 self.child.send(ToChild::Turn { turn });
                 None
             }
+            Event::Heard(Ok(InvokerMessage::Assignment { epoch, switch })) => {
+                self.child.send(ToChild::Assignment { epoch, switch });
+                None
+            }
             Event::Heard(Err(sentence)) => self.fail(self.action.about_lane(Failure { sentence, at: None })),
             Event::Terminate => self.leave(Departure::Terminated, self.time_for_requests()),
             Event::InvokerGone if self.stay == Stay::Drained => Some(Ending::Left),
@@ -182,6 +186,15 @@ impl Life {
                 _ => lane.say(LaneMessage::State { epoch, reached }),
             },
             Notice::Turn { want, turn } => lane.say(LaneMessage::Turn { want, turn }),
+            Notice::Assignment {
+                epoch,
+                switched,
+                error,
+            } => lane.say(LaneMessage::Assignment {
+                epoch,
+                switched,
+                error,
+            }),
         }
         if let Some(lane) = &mut self.lane {
             lane.greet(self.child.initializing());

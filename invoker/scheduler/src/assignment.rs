@@ -70,15 +70,9 @@ pub fn assign(dag: &Dag, placement: &Placement, options: &AssignOptions) -> Assi
                 lanes: Vec::new(),
             });
         }
-        let ids = |end: fn(&Ring) -> LaneId| {
-            rings
-                .iter()
-                .filter(|ring| end(ring) == lane.id)
-                .map(|ring| ring.id.clone())
-                .collect()
-        };
         stages[usize::from(lane.id.stage)].lanes.push(Lane {
             id: lane.id,
+            replica_of: None,
             components: lane
                 .components
                 .iter()
@@ -91,12 +85,12 @@ pub fn assign(dag: &Dag, placement: &Placement, options: &AssignOptions) -> Assi
                 memory_bytes: lane.slice.memory_bytes,
             },
             container: None,
-            rings_in: ids(|ring| ring.consumer),
-            rings_out: ids(|ring| ring.producer),
+            rings_in: Vec::new(),
+            rings_out: Vec::new(),
             env: BTreeMap::new(),
         });
     }
-    AssignmentDocument {
+    let mut assignment = AssignmentDocument {
         schema: AssignmentSchema::V1,
         instance: options.instance.clone(),
         function: dag.function().to_owned(),
@@ -109,6 +103,89 @@ pub fn assign(dag: &Dag, placement: &Placement, options: &AssignOptions) -> Assi
         stages,
         rings,
         batch: options.batch,
+    };
+    name_rings(&mut assignment);
+    assignment
+}
+
+/// How much more room for rings an instance has than those that it starts with: for those of replicas.
+const ROOM_FOR_REPLICAS: u64 = 4;
+
+/// Room for all rings of an instance that starts with this assignment, and for its replicas' as many times.
+pub fn room_for_rings(assignment: &AssignmentDocument) -> Bytes {
+    Bytes(ring_bytes(assignment).saturating_mul(ROOM_FOR_REPLICAS))
+}
+
+/// What its rings take.
+pub fn ring_bytes(assignment: &AssignmentDocument) -> u64 {
+    assignment.rings.iter().map(|ring| ring.bytes.0).sum()
+}
+
+/// The assignment with one more replica of the lane `of`, the `number`-th in the life of the instance, and which lane
+/// that is. The epoch is left as it is.
+///
+/// It gets a ring for each ring that leads to `of` or comes from it: from and to all their replicas.
+pub fn with_replica(
+    assignment: &AssignmentDocument,
+    of: LaneId,
+    mig: LaneSlice,
+    number: u64,
+) -> Option<(AssignmentDocument, LaneId)> {
+    let mut assignment = assignment.clone();
+    let original = assignment.lane(of)?.clone();
+    let stage = assignment.stages.get_mut(usize::from(of.stage))?;
+    let id = LaneId::new(of.stage, u16::try_from(stage.lanes.len()).ok()?);
+    stage.lanes.push(Lane {
+        id,
+        replica_of: Some(of),
+        mig,
+        container: None,
+        ..original
+    });
+    let mut doubled: Vec<Ring> = Vec::new();
+    for ring in &assignment.rings {
+        let (producer, consumer) = match (ring.producer == of, ring.consumer == of) {
+            (true, _) => (id, ring.consumer),
+            (_, true) => (ring.producer, id),
+            _ => continue,
+        };
+        let ring_id: RingId = format!("{producer}-{consumer}-{number}")
+            .parse()
+            .expect("lane ids are valid in ring ids");
+        doubled.push(Ring {
+            path: format!("/dev/shm/ffs-{}-{ring_id}", assignment.instance),
+            id: ring_id,
+            producer,
+            consumer,
+            ..ring.clone()
+        });
+    }
+    assignment.rings.extend(doubled);
+    name_rings(&mut assignment);
+    Some((assignment, id))
+}
+
+/// The assignment without a replica.
+pub fn without_replica(assignment: &AssignmentDocument, lane: LaneId) -> AssignmentDocument {
+    let mut assignment = assignment.clone();
+    for stage in &mut assignment.stages {
+        stage.lanes.retain(|other| other.id != lane);
+    }
+    assignment
+        .rings
+        .retain(|ring| ring.producer != lane && ring.consumer != lane);
+    name_rings(&mut assignment);
+    assignment
+}
+
+/// Every lane names the rings that lead to it and come from it.
+fn name_rings(assignment: &mut AssignmentDocument) {
+    for lane in assignment.stages.iter_mut().flat_map(|stage| &mut stage.lanes) {
+        let ids = |end: fn(&Ring) -> LaneId| {
+            let own = assignment.rings.iter().filter(|ring| end(ring) == lane.id);
+            own.map(|ring| ring.id.clone()).collect()
+        };
+        (lane.rings_in, lane.rings_out) = (ids(|ring| ring.consumer), ids(|ring| ring.producer));
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::dag::{ComponentSet, Dag};
 use crate::profile::Profile;
-use proto::id::ProfileName;
+use proto::id::{LaneId, ProfileName};
 use proto::unit::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,7 +18,8 @@ const MOST_IN_FLIGHT: u32 = 64;
 /// A lane and what it runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLane<'a> {
-    pub stage: u16,
+    /// The lane that it is a replica of, or itself.
+    pub original: LaneId,
     pub components: ComponentSet,
     pub kind: &'a ProfileName,
     /// Of the slice.
@@ -31,7 +32,7 @@ pub struct Batched {
     pub most: u32,
     /// Of a request that is part of a full batch in each stage; transfers included.
     pub latency: Duration,
-    /// The longest stage, for a full batch.
+    /// Between two full batches: the longest lane, through as many replicas as it has.
     pub bottleneck: Duration,
 }
 
@@ -44,7 +45,10 @@ pub fn choose(
     transfer: Duration,
     slo: Option<Duration>,
 ) -> Option<Batched> {
-    let stages = lanes.iter().map(|lane| u32::from(lane.stage) + 1).max()?;
+    let stages = lanes
+        .iter()
+        .map(|lane| u32::from(lane.original.stage) + 1)
+        .max()?;
     let sizes: BTreeSet<u32> = lanes
         .iter()
         .flat_map(|lane| profile.batch_sizes(lane.components, lane.kind))
@@ -77,19 +81,57 @@ pub fn batched(
     transfer: Duration,
     size: u32,
 ) -> Option<Batched> {
-    let mut stages: BTreeMap<u16, Duration> = BTreeMap::new();
+    let mut paces = Paces::default();
     for lane in lanes {
         let at_once = at_once(dag, lane.components, size);
         let (time, memory) = profile.batch(lane.components, lane.kind, at_once)?;
         if memory > lane.memory {
             return None;
         }
-        let stage = stages.entry(lane.stage).or_default();
-        *stage = (*stage).max(time * size.div_ceil(at_once));
+        paces.add(lane.original, time * size.div_ceil(at_once));
     }
     Some(Batched {
         most: size,
-        latency: stages.values().sum::<Duration>() + transfer * size,
-        bottleneck: stages.values().copied().max()?,
+        latency: paces.latency() + transfer * size,
+        bottleneck: paces.bottleneck(),
     })
+}
+
+/// How long lanes take, and how often, replicas reckoned in.
+#[derive(Clone, Debug, Default)]
+pub struct Paces {
+    /// By original: the slowest replica, and how many there are.
+    lanes: BTreeMap<LaneId, (Duration, u32)>,
+}
+
+impl Paces {
+    pub fn add(&mut self, original: LaneId, time: Duration) {
+        let (slowest, replicas) = self.lanes.entry(original).or_default();
+        *slowest = (*slowest).max(time);
+        *replicas += 1;
+    }
+
+    /// Of one request alone: lanes of a stage run side by side.
+    pub fn latency(&self) -> Duration {
+        let mut stages: BTreeMap<u16, Duration> = BTreeMap::new();
+        for (lane, (slowest, _)) in &self.lanes {
+            let stage = stages.entry(lane.stage).or_default();
+            *stage = (*stage).max(*slowest);
+        }
+        stages.values().sum()
+    }
+
+    /// Between two answers, if there is always something to do: replicas take turns.
+    pub fn bottleneck(&self) -> Duration {
+        self.slowest().map_or(Duration::ZERO, |(_, pace)| pace)
+    }
+
+    /// The lane that the others wait for, and its part of the time of each request.
+    pub fn slowest(&self) -> Option<(LaneId, Duration)> {
+        let paces = self
+            .lanes
+            .iter()
+            .map(|(lane, (slowest, n))| (*lane, *slowest / *n));
+        paces.max_by_key(|(lane, pace)| (*pace, std::cmp::Reverse(*lane)))
+    }
 }

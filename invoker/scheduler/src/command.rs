@@ -3,7 +3,8 @@
 use crate::decision::Decision;
 use crate::fault::Blame;
 use crate::reason::{
-    Assigned, EvictReason, Refusal, RemovalReason, ShareReason, StartReason, StopReason, WakeReason,
+    Assigned, EvictReason, LeaveReason, Refusal, RemovalReason, ShareReason, StartReason, StopReason,
+    WakeReason,
 };
 use crate::work::{ActionRevision, ContainerNumber, FunctionKey, Saved};
 use proto::ffs::assignment::AssignmentDocument;
@@ -48,6 +49,16 @@ pub enum Command {
     Route {
         activation: ActivationId,
         instance: InstanceId,
+    },
+    /// Start one more lane of a running instance, and let requests go through it. → `Joined` or `JoinFailed`
+    Join(Box<Join>),
+    /// Let no more requests go through this lane, a replica, and take it down. → `Left`
+    Leave {
+        instance: InstanceId,
+        lane: LaneId,
+        /// The instance without it.
+        assignment: Box<AssignmentDocument>,
+        because: LeaveReason,
     },
     /// Move the weights of all lanes to host memory; nothing is in flight. The containers stay.
     /// → `SwappedOut`, or `LaneDied` of a lane that cannot
@@ -133,6 +144,23 @@ pub struct Start {
     pub because: Arc<Decision>,
 }
 
+/// One more lane for a running instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Join {
+    pub instance: InstanceId,
+    pub function: FunctionKey,
+    pub lane: LaneId,
+    /// Memory limit of its container.
+    pub memory: Bytes,
+    /// The instance with it. Its epoch is for whoever writes it down.
+    pub assignment: AssignmentDocument,
+    pub dag: Arc<DagDocument>,
+    pub ranking: Arc<RankingDocument>,
+    /// The slices as they were when this was decided.
+    pub migs: MigsDocument,
+    pub because: Arc<Decision>,
+}
+
 /// What an ordinary container is started for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -198,6 +226,21 @@ impl fmt::Display for Command {
                 )
             }
             Self::Route { activation, instance } => write!(f, "route {activation} to {instance}"),
+            Self::Join(join) => {
+                let Join {
+                    instance,
+                    memory,
+                    because,
+                    ..
+                } = join.as_ref();
+                write!(f, "join {instance} with {memory}: {because}")
+            }
+            Self::Leave {
+                instance,
+                lane,
+                because,
+                ..
+            } => write!(f, "{lane} leaves {instance}: {because}"),
             Self::Evict { instance, because } => write!(f, "evict {instance}: {because}"),
             Self::Wake { instance, because } => write!(f, "wake {instance}: {because}"),
             Self::Share {

@@ -35,6 +35,10 @@ pub enum What {
     Drift,
     Start,
     Stop,
+    /// A lane gets a replica.
+    Join,
+    /// It loses one.
+    Leave,
     /// Weights go to host memory.
     Evict,
     /// They come back.
@@ -56,6 +60,8 @@ impl What {
             Self::Drift => "drift",
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::Join => "join",
+            Self::Leave => "leave",
             Self::Evict => "evict",
             Self::Wake => "wake",
             Self::Share => "share",

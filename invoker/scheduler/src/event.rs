@@ -58,6 +58,19 @@ pub enum Event {
         instance: InstanceId,
         fault: Fault,
     },
+    /// End of a `Join`: the replica serves.
+    Joined {
+        instance: InstanceId,
+    },
+    /// The replica did not come up, and nothing of it is left; the instance goes on without it.
+    JoinFailed {
+        instance: InstanceId,
+        fault: Fault,
+    },
+    /// End of a `Leave`: nothing of the replica is left.
+    Left {
+        instance: InstanceId,
+    },
     /// End of a `Share`: all lanes of the instance do as it said.
     Sharing {
         instance: InstanceId,

@@ -230,6 +230,35 @@ impl fmt::Display for ShareReason {
     }
 }
 
+/// Why a lane loses a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// The others keep up without it, and a function waits for its slice.
+    ForFunction { function: String },
+}
+
+impl LeaveReason {
+    /// One word for counters.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::ForFunction { .. } => "for_function",
+        }
+    }
+}
+
+impl fmt::Display for LeaveReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForFunction { function } => {
+                write!(
+                    f,
+                    "the others keep up without it, and {function} waits for its slice"
+                )
+            }
+        }
+    }
+}
+
 /// Why another time than the profile's is reckoned with from now on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drifted {

@@ -131,6 +131,9 @@ impl Scheduler {
                 result,
             } => pipelines.profiled(&function, &slice, result, step),
             Event::Ready { instance } => pipelines.ready(&instance, step),
+            Event::Joined { instance } => pipelines.joined(&instance, step),
+            Event::JoinFailed { instance, fault } => pipelines.join_failed(&instance, &fault, step),
+            Event::Left { instance } => pipelines.left(&instance, step),
             Event::SwappedOut { instance } => pipelines.swapped_out(&instance, step),
             Event::Sharing { instance } => {
                 pipelines.sharing(&instance, step);

@@ -30,6 +30,20 @@ impl Lease {
     pub fn slices(&self) -> &[SliceUuid] {
         &self.slices
     }
+
+    /// Takes over the slices of another lease of the same holder.
+    pub fn absorb(&mut self, other: Self) {
+        self.slices.extend(other.slices);
+    }
+
+    /// A lease of this slice alone, which is then no part of this one.
+    pub fn split_off(&mut self, slice: &SliceUuid) -> Option<Self> {
+        let at = self.slices.iter().position(|own| own == slice)?;
+        Some(Self {
+            slices: vec![self.slices.remove(at)],
+            holder: self.holder.clone(),
+        })
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -97,7 +97,7 @@ impl View {
             function: instance.function.to_string(),
             state: instance.state.name(),
             plan: instance.key.clone(),
-            slices: instance.slices().iter().map(ToString::to_string).collect(),
+            slices: instance.slices().map(ToString::to_string).collect(),
             in_flight: instance.runs.len(),
             limit: instance.limit,
         });

@@ -13,11 +13,11 @@ use proto::ffs::state::Desired;
 use proto::id::{ActivationId, InstanceId};
 use proto::unit::Bytes;
 use proto::whisk::transid::TransactionId;
-use scheduler::command::{Purpose, Start};
+use scheduler::command::{Join, Purpose, Start};
 use scheduler::event::Outcome;
 use scheduler::fault::{Blame, Fault};
 use scheduler::reason::{Refusal, StartReason, WakeReason};
-use scheduler::work::ContainerNumber;
+use scheduler::work::{ContainerNumber, FunctionKey};
 use scheduler::{Command, Event, Instant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,6 +83,22 @@ impl Dispatcher {
             Command::Start(start) => self.start(*start),
             Command::Route { activation, instance } => self.route(activation, &instance),
             Command::Stop { instance, because } => self.stop(instance, &because.to_string()),
+            Command::Join(join) => self.join(*join),
+            Command::Leave {
+                instance,
+                lane,
+                assignment,
+                because,
+            } => {
+                info!(%instance, %lane, %because, "leave");
+                let Some(found) = self.instances.get(&instance).cloned() else {
+                    return self.inbox.event(Event::Left { instance });
+                };
+                self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+                    hands.pipelines.leave(&found, lane, &assignment).await;
+                    inbox.event(Event::Left { instance });
+                });
+            }
             Command::Evict { instance, because } => {
                 info!(%instance, %because, "evict");
                 self.change(&instance, Desired::Evict, None);
@@ -197,7 +213,7 @@ impl Dispatcher {
         let work = async move {
             let example = match example {
                 Some(example) => example,
-                None => hands.example_of(&start).await?,
+                None => hands.example_of(&start.function).await?,
             };
             let (reports, id) = (inbox.clone(), start.instance.clone());
             let report = Reporter::new(move |report| reports.event(as_event(id.clone(), report)));
@@ -209,6 +225,39 @@ impl Dispatcher {
             if let Err(fault) = work.await {
                 inbox.event(Event::StartFailed { instance: id, fault });
             }
+        });
+    }
+
+    fn join(&mut self, join: Join) {
+        let id = join.instance.clone();
+        info!(instance = %id, lane = %join.lane, because = %join.because, "join");
+        let Some(instance) = self.instances.get(&id).cloned() else {
+            let fault = Fault::whisk(format!("instance {id} is gone"));
+            return self.inbox.event(Event::JoinFailed { instance: id, fault });
+        };
+        self.explanations.insert(
+            join.function.of.action.clone(),
+            explain::instance(&Explained {
+                dag: &join.dag,
+                ranking: &join.ranking,
+                assignment: &join.assignment,
+                migs: &join.migs,
+                because: &join.because,
+            }),
+        );
+        let example = self.example(&join.function.of);
+        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            let joined = async {
+                let example = match example {
+                    Some(example) => example,
+                    None => hands.example_of(&join.function).await?,
+                };
+                hands.pipelines.join(&instance, &join, &example).await
+            };
+            inbox.event(match joined.await {
+                Ok(()) => Event::Joined { instance: id },
+                Err(fault) => Event::JoinFailed { instance: id, fault },
+            });
         });
     }
 
@@ -492,20 +541,17 @@ impl Drop for Report {
 
 impl Hands {
     /// The action of an instance that is kept although no activation of it was seen yet.
-    async fn example_of(&self, start: &Start) -> Result<Arc<Example>, Fault> {
+    async fn example_of(&self, function: &FunctionKey) -> Result<Arc<Example>, Fault> {
         let executable = self
             .resolver
-            .newest(&start.function.of.action)
+            .newest(&function.of.action)
             .await
             .map_err(Fault::whisk)?;
-        if executable.revision != start.function.of.revision {
-            return Err(Fault::developer(format!(
-                "{} has a newer revision",
-                start.function
-            )));
+        if executable.revision != function.of.revision {
+            return Err(Fault::developer(format!("{function} has a newer revision")));
         }
         Ok(Arc::new(Example {
-            revision: start.function.of.clone(),
+            revision: function.of.clone(),
             executable,
             message: None,
         }))

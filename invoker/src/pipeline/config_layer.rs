@@ -153,6 +153,21 @@ impl ConfigLayer {
         self.path.join("weights")
     }
 
+    /// Replaces who runs what, and the slices beside it.
+    ///
+    /// # Errors
+    /// If a file cannot be written; the old one is then still there.
+    pub fn write_assignment(
+        &self,
+        assignment: &AssignmentDocument,
+        migs: Option<&MigsDocument>,
+    ) -> Result<(), Error> {
+        if let Some(migs) = migs {
+            self.write("migs.json", migs)?;
+        }
+        self.write("assignment.json", assignment)
+    }
+
     /// # Errors
     /// If the file cannot be written; the old one is then still there.
     pub fn write_state(&self, state: &StateDocument) -> Result<(), Error> {

@@ -79,6 +79,11 @@ pub enum Heard {
         want: bool,
         turn: u64,
     },
+    Assignment {
+        epoch: u64,
+        switched: bool,
+        error: Option<String>,
+    },
     /// The lane cannot go on; `at` is the author's file and line.
     Failed {
         sentence: String,
@@ -117,6 +122,14 @@ impl Control {
     pub fn token(&self, lane: LaneId) -> Option<String> {
         self.lanes
             .with(|lanes| lanes.get(&lane).map(|lane| lane.token.clone()))
+    }
+
+    /// Waits for one more lane, of an assignment with this epoch; a lane of that name before it is forgotten.
+    pub fn expect(&self, lane: LaneId, epoch: u64) -> String {
+        let expected = Lane::new(epoch);
+        let token = expected.token.clone();
+        self.lanes.with(|lanes| lanes.insert(lane, expected));
+        token
     }
 
     /// Sends to a lane; never waits.
@@ -162,7 +175,6 @@ impl Speaker {
 
 #[derive(Debug)]
 struct Lanes {
-    epoch: u64,
     hello_limit: Duration,
     strangers: Arc<Semaphore>,
     lanes: Mutex<BTreeMap<LaneId, Lane>>,
@@ -172,6 +184,8 @@ struct Lanes {
 #[derive(Debug)]
 struct Lane {
     token: String,
+    /// Of the assignment that it was started with.
+    epoch: u64,
     connection: Connection,
 }
 
@@ -190,8 +204,9 @@ struct Open {
 }
 
 impl Lane {
-    fn new() -> Self {
+    fn new(epoch: u64) -> Self {
         Self {
+            epoch,
             token: format!("{:032x}", rand::rng().random::<u128>()),
             connection: Connection::Expected,
         }
@@ -236,8 +251,11 @@ impl Lanes {
             if !bool::from(expected.token.as_bytes().ct_eq(token.as_bytes())) {
                 return Err(format!("the token is not the one of lane {lane}"));
             }
-            if epoch != self.epoch {
-                return Err(format!("lane {lane} has epoch {epoch} and not {}", self.epoch));
+            if epoch != expected.epoch {
+                return Err(format!(
+                    "lane {lane} has epoch {epoch} and not {}",
+                    expected.epoch
+                ));
             }
             match expected.connection {
                 Connection::Expected => {
@@ -271,11 +289,10 @@ fn listen(
         path: path.to_owned(),
         source,
     })?;
-    let lanes: BTreeMap<LaneId, Lane> = lanes.into_iter().map(|id| (id, Lane::new())).collect();
+    let lanes: BTreeMap<LaneId, Lane> = lanes.into_iter().map(|id| (id, Lane::new(epoch))).collect();
     let (events, receiver) = mpsc::channel(INCOMING);
     let control = Control {
         lanes: Arc::new(Lanes {
-            epoch,
             hello_limit,
             // Some more than there are lanes, so that a stranger cannot keep a lane waiting.
             strangers: Arc::new(Semaphore::new(lanes.len() + 8)),
@@ -384,6 +401,15 @@ async fn hear(lane: LaneId, lines: &mut Lines, lanes: &Lanes) -> String {
             },
             Ok(LaneMessage::State { epoch, reached }) => Heard::State { epoch, reached },
             Ok(LaneMessage::Turn { want, turn }) => Heard::Turn { want, turn },
+            Ok(LaneMessage::Assignment {
+                epoch,
+                switched,
+                error,
+            }) => Heard::Assignment {
+                epoch,
+                switched,
+                error,
+            },
             Ok(LaneMessage::Failed { sentence, at }) => Heard::Failed { sentence, at },
         };
         lanes.tell(lane, heard).await;

@@ -1,18 +1,21 @@
 //! A running instance: its lanes, what holds them together, and how it ends.
 
 use super::config_layer::ConfigLayer;
-use super::control::{Control, Speaker};
+use super::control::{Control, LaneEvent, Speaker};
 use crate::container::{Container, SharedMemory};
 use crate::weights::Door;
+use proto::ffs::assignment::Lane as AssignedLane;
 use proto::ffs::state::Desired;
 use proto::ffs::timing::{LaneTiming, RecordLane};
 use proto::id::{ComponentId, InstanceId, LaneId, ProfileName, SliceUuid};
 use proto::unit::Millis;
 use scheduler::fault::Fault;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 /// One lane and where it runs.
 #[derive(Debug)]
@@ -21,6 +24,20 @@ pub struct Lane {
     pub components: Vec<ComponentId>,
     pub slice: SliceUuid,
     pub profile: ProfileName,
+    /// A replica that no request goes through any more: its end is asked for.
+    pub(super) leaves: AtomicBool,
+}
+
+impl Lane {
+    pub(super) fn new(assigned: &AssignedLane, container: Container) -> Arc<Self> {
+        Arc::new(Self {
+            container,
+            components: assigned.components.clone(),
+            slice: assigned.mig.uuid.clone(),
+            profile: assigned.mig.profile.clone(),
+            leaves: AtomicBool::new(false),
+        })
+    }
 }
 
 /// All lanes are loaded.
@@ -29,7 +46,18 @@ pub struct Instance {
     pub(super) id: InstanceId,
     pub(super) plan: String,
     pub(super) slo: Option<Millis>,
-    pub(super) lanes: BTreeMap<LaneId, Lane>,
+    /// Of the action.
+    pub(super) time_limit: Duration,
+    /// Who the lanes run as.
+    pub(super) uid: u32,
+    pub(super) head: Container,
+    /// Those that requests go through; replicas come and go.
+    pub(super) lanes: RwLock<BTreeMap<LaneId, Arc<Lane>>>,
+    /// What lanes say about a replica that comes or goes.
+    pub(super) news: News,
+    /// Whoever changes the lanes has it.
+    pub(super) moving: Mutex<()>,
+    pub(super) stopping: CancellationToken,
     pub(super) death: watch::Receiver<Death>,
     pub(super) speaker: Speaker,
     pub(super) changes: Changes,
@@ -90,6 +118,41 @@ impl std::fmt::Debug for Reporter {
     }
 }
 
+/// Where those who change an instance's lanes hear what is said about that.
+#[derive(Debug)]
+pub(super) struct News {
+    /// Lanes that are watched from now on.
+    pub(super) watched: mpsc::UnboundedSender<LaneId>,
+    listener: std::sync::Mutex<Option<mpsc::UnboundedSender<LaneEvent>>>,
+}
+
+impl News {
+    pub(super) fn new(watched: mpsc::UnboundedSender<LaneId>) -> Self {
+        Self {
+            watched,
+            listener: std::sync::Mutex::new(None),
+        }
+    }
+
+    fn listener(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<LaneEvent>>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, instead of who listened before.
+    pub(super) fn listen(&self) -> mpsc::UnboundedReceiver<LaneEvent> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.listener() = Some(sender);
+        receiver
+    }
+
+    /// Nobody is told what nobody waits for.
+    pub(super) fn tell(&self, event: LaneEvent) {
+        if let Some(listener) = &*self.listener() {
+            let _ = listener.send(event);
+        }
+    }
+}
+
 /// The states that the lanes were told, until they have reached them.
 #[derive(Debug)]
 pub(super) struct Changes(std::sync::Mutex<Told>);
@@ -113,6 +176,23 @@ impl Changes {
 
     fn with<T>(&self, use_it: impl FnOnce(&mut Told) -> T) -> T {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The epoch of another assignment.
+    pub(super) fn next(&self) -> u64 {
+        self.with(|told| {
+            told.epoch += 1;
+            told.epoch
+        })
+    }
+
+    /// A lane that has just been told everything; states that are open are none of its business.
+    pub(super) fn join(&self, lane: LaneId, epoch: u64) {
+        self.with(|told| told.reached.insert(lane, epoch));
+    }
+
+    pub(super) fn leave(&self, lane: LaneId) {
+        self.with(|told| told.reached.remove(&lane));
     }
 
     /// The epoch of a new state.
@@ -164,11 +244,21 @@ impl Instance {
 
     /// The container that answers `/run`.
     pub fn head(&self) -> &Container {
-        &self.lanes[&LaneId::HEAD].container
+        &self.head
     }
 
-    pub fn lanes(&self) -> &BTreeMap<LaneId, Lane> {
-        &self.lanes
+    /// The lanes that there are now.
+    pub fn lanes(&self) -> BTreeMap<LaneId, Arc<Lane>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn lane(&self, id: LaneId) -> Option<Arc<Lane>> {
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        lanes.get(&id).cloned()
+    }
+
+    pub(super) fn change_lanes<T>(&self, change: impl FnOnce(&mut BTreeMap<LaneId, Arc<Lane>>) -> T) -> T {
+        change(&mut self.lanes.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Which lane died and why, if a lane is seen to go within `wait`.
@@ -185,13 +275,15 @@ impl Instance {
 
     /// A sentence about a lane that says where it is.
     pub(super) fn in_lane(&self, lane: LaneId, why: &str) -> String {
-        let place = &self.lanes[&lane];
-        lane_sentence(lane, &place.components, &place.slice, &place.profile, why)
+        match self.lane(lane) {
+            Some(place) => lane_sentence(lane, &place.components, &place.slice, &place.profile, why),
+            None => format!("lane {lane}: {why}"),
+        }
     }
 
     /// A lane's times, with the slice that it runs on.
     pub fn record_lane(&self, timing: &LaneTiming) -> Option<RecordLane> {
-        let lane = self.lanes.get(&timing.id)?;
+        let lane = self.lane(timing.id)?;
         Some(RecordLane {
             id: timing.id,
             slice: lane.slice.to_string(),

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod start;
+pub mod replicas;
 pub mod instance;
 pub mod config_layer;
 pub mod control;

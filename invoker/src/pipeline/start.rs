@@ -3,27 +3,32 @@
 
 use super::config_layer::{ConfigLayer, Documents};
 use super::control::{Control, Heard, LaneEvent};
-use super::instance::{Changes, Death, Instance, Lane, Remains, Report, Reporter, lane_sentence};
+use super::instance::{Changes, Death, Instance, Lane, News, Remains, Report, Reporter, lane_sentence};
 use super::{Example, Pipelines, access, find};
 use crate::completion::response::{self, Verdict};
 use crate::completion::texts;
 use crate::container::action_proxy::{self, BodyLimit, Connect};
-use crate::container::{self, Container, LaneSpec, SharedMemory, SliceLimits};
+use crate::container::{
+    self, Container, ContainerEngine, ContainerSpec, LaneSpec, SharedMemory, SliceLimits,
+};
 use crate::readiness::because;
 use crate::weights::{Door, Holder};
 use futures::StreamExt as _;
-use futures::future::{join_all, select_all};
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use proto::ffs::assignment::{AssignmentDocument, Lane as AssignedLane};
 use proto::ffs::control::InvokerMessage;
+use proto::ffs::migs::MigsDocument;
 use proto::ffs::state::{Desired, StateDocument, StateSchema};
 use proto::id::LaneId;
 use proto::unit::{Bytes, Millis};
-use scheduler::assignment::in_flight_limit;
+use scheduler::assignment::{in_flight_limit, room_for_rings};
 use scheduler::command::Start;
 use scheduler::fault::Fault;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
@@ -31,11 +36,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Loading takes at most the action's time limit, or this if that is less.
-const LEAST_START_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LEAST_START_LIMIT: Duration = Duration::from_secs(60);
 /// Rings' headers, and what the tmpfs needs for itself.
 const MEMORY_SLACK: Bytes = Bytes::mib(1);
 /// How long lanes may take to move their weights, or to begin to take turns.
-const CHANGE_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 /// How long the rest of a start that is broken off may take before it is left to itself.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long lanes that were told to stop may take before they are killed.
@@ -65,26 +70,43 @@ pub fn provisioning_fault(error: &container::Error) -> Fault {
     }
 }
 
+/// What a lane has in common with the others of its instance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneOf<'a> {
+    pub(super) assignment: &'a AssignmentDocument,
+    pub(super) migs: &'a MigsDocument,
+    pub(super) layer: &'a Path,
+    pub(super) shared_memory: Option<&'a SharedMemory>,
+    pub(super) uid: u32,
+    pub(super) memory: Bytes,
+}
+
 /// A start that has come half-way; whatever is in it has to go if the rest fails.
 #[derive(Debug, Default)]
-struct Scaffold {
+pub(super) struct Scaffold {
     shared_memory: Option<SharedMemory>,
     weights: Option<Door>,
-    containers: Vec<Container>,
+    pub(super) containers: Vec<Container>,
     /// Under way.
     starts: JoinSet<(LaneId, Result<Container, container::Error>)>,
 }
 
 impl Scaffold {
+    pub(super) fn start(&mut self, lane: LaneId, spec: ContainerSpec, engine: &Arc<dyn ContainerEngine>) {
+        let engine = Arc::clone(engine);
+        self.starts
+            .spawn(async move { (lane, engine.start(&spec).await) });
+    }
+
     /// The next container whose start has ended; none if none is under way.
-    async fn next(&mut self) -> Option<(LaneId, Result<Container, container::Error>)> {
+    pub(super) async fn next(&mut self) -> Option<(LaneId, Result<Container, container::Error>)> {
         let (lane, outcome) = self.starts.join_next().await?.expect("a start does not panic");
         self.containers.extend(outcome.as_ref().ok().cloned());
         Some((lane, outcome))
     }
 
     /// Waits for the starts that are under way: shared memory cannot go before their containers.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         let settled = async { while self.next().await.is_some() {} };
         let _ = tokio::time::timeout(SETTLE_LIMIT, settled).await;
         self.starts.shutdown().await;
@@ -132,7 +154,7 @@ impl Pipelines {
         let assignment = &start.assignment;
         let uid = self.next_uid();
         if !assignment.rings.is_empty() {
-            let size = Bytes(assignment.rings.iter().map(|ring| ring.bytes.0).sum::<u64>() + MEMORY_SLACK.0);
+            let size = Bytes(room_for_rings(assignment).0 + MEMORY_SLACK.0);
             let memory = self.engine.create_shared_memory(&start.instance, size, uid).await;
             scaffold.shared_memory = Some(memory.map_err(|error| as_fault(&error))?);
         }
@@ -165,28 +187,18 @@ impl Pipelines {
 
         let mut limits = BTreeMap::new();
         for lane in &lanes {
-            let slice = find(&start.migs, &lane.mig.uuid)
-                .ok_or_else(|| Fault::whisk(format!("slice {} is not there any more", lane.mig.uuid)))?;
-            let access = access(slice);
-            limits.insert(lane.id, access.simulated);
-            let spec = LaneSpec {
-                config_layer: Some(layer.path().to_owned()),
-                shared_memory: scaffold.shared_memory.clone(),
+            let of = LaneOf {
+                assignment,
+                migs: &start.migs,
+                layer: layer.path(),
+                shared_memory: scaffold.shared_memory.as_ref(),
                 uid,
-                network: lane.id == LaneId::HEAD,
-                slice: Some(access),
+                memory: start.memory,
             };
-            let name = format!("{}_{}", start.instance, lane.id);
-            let mut spec = self.spec(example, &name, start.memory, spec);
-            spec.concurrency = in_flight_limit(assignment.stages.len(), assignment.batch.max);
-            spec.env.extend(lane.env.clone());
-            spec.env.insert("FFS_LANE".to_owned(), lane.id.to_string());
-            spec.env
-                .insert("FFS_TOKEN".to_owned(), control.token(lane.id).unwrap_or_default());
-            let (lane, engine) = (lane.id, Arc::clone(&self.engine));
-            scaffold
-                .starts
-                .spawn(async move { (lane, engine.start(&spec).await) });
+            let token = control.token(lane.id).unwrap_or_default();
+            let (spec, limit) = self.lane_spec(lane, &of, token, example)?;
+            limits.insert(lane.id, limit);
+            scaffold.start(lane.id, spec, &self.engine);
         }
         let mut loading = Loading {
             pipelines: self,
@@ -204,26 +216,27 @@ impl Pipelines {
         } = loading;
 
         let (dead, death) = watch::channel(Death::Unknown);
+        let (watched, to_watch) = mpsc::unbounded_channel();
+        let head = containers
+            .get(&LaneId::HEAD)
+            .cloned()
+            .ok_or_else(|| Fault::whisk("the instance has no head"))?;
         let instance = Arc::new(Instance {
             id: start.instance.clone(),
             plan: plan_key(assignment),
             slo: assignment.slo_ms,
-            lanes: lanes
-                .iter()
-                .filter_map(|lane| {
-                    let container = containers.remove(&lane.id)?;
-                    let (slice, profile) = (lane.mig.uuid.clone(), lane.mig.profile.clone());
-                    Some((
-                        lane.id,
-                        Lane {
-                            container,
-                            components: lane.components.clone(),
-                            slice,
-                            profile,
-                        },
-                    ))
-                })
-                .collect(),
+            time_limit: example.executable.time_limit(),
+            uid,
+            head,
+            lanes: RwLock::new(
+                lanes
+                    .iter()
+                    .filter_map(|lane| Some((lane.id, Lane::new(lane, containers.remove(&lane.id)?))))
+                    .collect(),
+            ),
+            news: News::new(watched),
+            moving: Mutex::new(()),
+            stopping: CancellationToken::new(),
             death,
             speaker: control.speaker(),
             changes: Changes::new(assignment.epoch, lanes.iter().map(|lane| lane.id)),
@@ -238,9 +251,37 @@ impl Pipelines {
         });
         let watched = Arc::clone(&instance);
         let engine = Arc::clone(&self.engine);
-        tokio::spawn(async move { watch_lanes(&watched, engine.as_ref(), heard, dead).await });
+        tokio::spawn(async move { watch_lanes(&watched, engine.as_ref(), heard, to_watch, dead).await });
         info!(instance = %start.instance, plan = instance.plan, "ready");
         Ok(instance)
+    }
+
+    /// What a lane's container is started with, and what its slice is limited to.
+    pub(super) fn lane_spec(
+        &self,
+        lane: &AssignedLane,
+        of: &LaneOf<'_>,
+        token: String,
+        example: &Example,
+    ) -> Result<(ContainerSpec, Option<SliceLimits>), Fault> {
+        let slice = find(of.migs, &lane.mig.uuid)
+            .ok_or_else(|| Fault::whisk(format!("slice {} is not there any more", lane.mig.uuid)))?;
+        let access = access(slice);
+        let limit = access.simulated;
+        let spec = LaneSpec {
+            config_layer: Some(of.layer.to_owned()),
+            shared_memory: of.shared_memory.cloned(),
+            uid: of.uid,
+            network: lane.id == LaneId::HEAD,
+            slice: Some(access),
+        };
+        let name = format!("{}_{}", of.assignment.instance, lane.id);
+        let mut spec = self.spec(example, &name, of.memory, spec);
+        spec.concurrency = in_flight_limit(of.assignment.stages.len(), of.assignment.batch.max);
+        spec.env.extend(lane.env.clone());
+        spec.env.insert("FFS_LANE".to_owned(), lane.id.to_string());
+        spec.env.insert("FFS_TOKEN".to_owned(), token);
+        Ok((spec, limit))
     }
 
     /// Where the lanes of an instance find weights that others have, too; without it they use files of their own.
@@ -271,7 +312,7 @@ impl Pipelines {
             deadline_ms: None,
             ..state(epoch, desired)
         };
-        for lane in instance.lanes.keys() {
+        for lane in instance.lanes().keys() {
             // One that has gone is reported by whoever watches it.
             let _ = instance.speaker.send(*lane, InvokerMessage::State(told.clone()));
         }
@@ -304,6 +345,8 @@ impl Pipelines {
 
     /// Takes an instance down. Afterwards nothing of it is left.
     pub async fn stop(&self, instance: &Instance) {
+        instance.stopping.cancel();
+        let _alone = instance.moving.lock().await;
         let Some(remains) = instance.remains.lock().await.take() else {
             return;
         };
@@ -311,17 +354,15 @@ impl Pipelines {
         if let Err(error) = remains.layer.write_state(&stop) {
             warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "state not written");
         }
-        for lane in instance.lanes.keys() {
+        let lanes = instance.lanes();
+        for lane in lanes.keys() {
             // A lane that has gone already needs no word.
             let _ = remains.control.send(*lane, InvokerMessage::State(stop.clone()));
         }
-        let ends = instance
-            .lanes
-            .values()
-            .map(|lane| self.engine.ended(&lane.container.id));
+        let ends = lanes.values().map(|lane| self.engine.ended(&lane.container.id));
         let _ = tokio::time::timeout(STOP_GRACE, join_all(ends)).await;
         self.clear(
-            instance.lanes.values().map(|lane| &lane.container),
+            lanes.values().map(|lane| &lane.container),
             remains.shared_memory.as_ref(),
         )
         .await;
@@ -333,7 +374,11 @@ impl Pipelines {
         info!(instance = %instance.id, "stopped");
     }
 
-    async fn clear(&self, containers: impl Iterator<Item = &Container>, memory: Option<&SharedMemory>) {
+    pub(super) async fn clear(
+        &self,
+        containers: impl Iterator<Item = &Container>,
+        memory: Option<&SharedMemory>,
+    ) {
         let removals = containers.map(|container| async {
             if let Err(error) = self.engine.remove(&container.id).await {
                 warn!(
@@ -399,7 +444,7 @@ impl Loading<'_> {
                             return Err(self.developer(lane, &failure(&sentence, at)));
                         }
                         Heard::Closed { because } => return Err(self.developer(lane, &because)),
-                        Heard::State { .. } | Heard::Turn { .. } => None,
+                        Heard::State { .. } | Heard::Turn { .. } | Heard::Assignment { .. } => None,
                     }
                 }
                 Some((lane, outcome)) = scaffold.next() => {
@@ -457,18 +502,33 @@ async fn watch_lanes(
     instance: &Instance,
     engine: &dyn container::ContainerEngine,
     mut heard: mpsc::Receiver<LaneEvent>,
+    mut to_watch: mpsc::UnboundedReceiver<LaneId>,
     dead: watch::Sender<Death>,
 ) {
-    let ends = instance
-        .lanes
-        .iter()
-        .map(|(id, lane)| Box::pin(async move { (*id, engine.ended(&lane.container.id).await) }));
-    let mut ended = select_all(ends);
+    let end_of =
+        |id: LaneId, lane: Arc<Lane>| async move { (id, engine.ended(&lane.container.id).await, lane) };
+    let mut ended: FuturesUnordered<_> = instance
+        .lanes()
+        .into_iter()
+        .map(|(id, lane)| end_of(id, lane))
+        .collect();
     let (lane, why) = loop {
         tokio::select! {
-            ((lane, exit), _, _) = &mut ended => break (lane, exit.to_string()),
+            Some(id) = to_watch.recv() => {
+                ended.extend(instance.lane(id).map(|lane| end_of(id, lane)));
+            }
+            Some((id, exit, lane)) = ended.next() => {
+                if !lane.leaves.load(Ordering::Acquire) {
+                    break (id, exit.to_string());
+                }
+            }
             event = heard.recv() => {
                 let Some(LaneEvent { lane, heard }) = event else { return };
+                let known = instance.lane(lane).filter(|lane| !lane.leaves.load(Ordering::Acquire));
+                let Some(known) = known else {
+                    instance.news.tell(LaneEvent { lane, heard });
+                    continue;
+                };
                 let (why, has_said_why) = match heard {
                     Heard::Failed { sentence, at } => (failure(&sentence, at), true),
                     Heard::Closed { because } => (because, false),
@@ -482,11 +542,15 @@ async fn watch_lanes(
                         instance.report.tell(Report::Turn { lane, want, turn });
                         continue;
                     }
+                    Heard::Assignment { .. } => {
+                        instance.news.tell(LaneEvent { lane, heard });
+                        continue;
+                    }
                     Heard::Hello | Heard::Loaded { .. } => continue,
                 };
                 dead.send_replace(Death::Begun);
                 // How the container ended may say more: that it was killed, or exceeded its memory.
-                let end = tokio::time::timeout(END_NEWS, engine.ended(&instance.lanes[&lane].container.id)).await;
+                let end = tokio::time::timeout(END_NEWS, engine.ended(&known.container.id)).await;
                 break match end {
                     Ok(exit) if exit.out_of_memory || !has_said_why => (lane, exit.to_string()),
                     _ => (lane, why),
@@ -506,14 +570,14 @@ async fn watch_lanes(
     });
 }
 
-fn failure(sentence: &str, at: Option<String>) -> String {
+pub(super) fn failure(sentence: &str, at: Option<String>) -> String {
     match at {
         Some(at) => format!("{sentence} ({at})"),
         None => sentence.to_owned(),
     }
 }
 
-fn in_lane(assignment: &AssignmentDocument, lane: LaneId, why: &str) -> String {
+pub(super) fn in_lane(assignment: &AssignmentDocument, lane: LaneId, why: &str) -> String {
     let mut lanes = assignment.stages.iter().flat_map(|stage| &stage.lanes);
     lanes
         .find(|candidate| candidate.id == lane)
@@ -524,7 +588,7 @@ fn sentence(lane: &AssignedLane, why: &str) -> String {
     lane_sentence(lane.id, &lane.components, &lane.mig.uuid, &lane.mig.profile, why)
 }
 
-fn state(epoch: u64, desired: Desired) -> StateDocument {
+pub(super) fn state(epoch: u64, desired: Desired) -> StateDocument {
     StateDocument {
         schema: StateSchema::V1,
         epoch,

@@ -48,6 +48,9 @@ pub struct Stage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lane {
     pub id: LaneId,
+    /// The lane of this stage whose work it shares: requests go to them in rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_of: Option<LaneId>,
     /// In execution order.
     #[schemars(length(min = 1))]
     pub components: Vec<ComponentId>,
@@ -136,6 +139,13 @@ impl AssignmentDocument {
     }
 }
 
+impl Lane {
+    /// The lane that the plan has: itself, unless it is a replica.
+    pub fn original(&self) -> LaneId {
+        self.replica_of.unwrap_or(self.id)
+    }
+}
+
 impl Document for AssignmentDocument {
     const NAME: &'static str = "ffs.assignment/1";
 
@@ -153,7 +163,7 @@ impl Document for AssignmentDocument {
 }
 
 impl AssignmentDocument {
-    /// Lanes are numbered as they stand; each component is in one lane, each slice under one.
+    /// Lanes are numbered as they stand; each component is in one lane and its replicas, each slice under one.
     fn check_lanes(&self) -> Result<(), DecodeError> {
         let (mut components, mut slices) = (BTreeMap::new(), BTreeMap::new());
         for (s, stage) in self.stages.iter().enumerate() {
@@ -174,7 +184,24 @@ impl AssignmentDocument {
                     ));
                 }
                 at_least(format_args!("{path}.components"), lane.components.len(), 1)?;
-                for component in &lane.components {
+                if let Some(original) = lane.replica_of {
+                    let path = format!("{path}.replica_of");
+                    let same = |other: &&Lane| other.id == original && other.replica_of.is_none();
+                    let reason = match stage.lanes[..l].iter().find(same) {
+                        _ if original == LaneId::HEAD => format!("{original}, and the head has no replicas"),
+                        None => {
+                            format!("{original}, expected a lane of this stage before it that is no replica")
+                        }
+                        Some(other) if other.components != lane.components => {
+                            format!("{original}, which has other components")
+                        }
+                        Some(_) => String::new(),
+                    };
+                    if !reason.is_empty() {
+                        return Err(flaw(path, reason));
+                    }
+                }
+                for component in lane.components.iter().filter(|_| lane.replica_of.is_none()) {
                     if let Some(other) = components.insert(component, lane.id) {
                         let reason = format_args!("component {component} is in lane {other} too");
                         return Err(flaw(format_args!("{path}.components"), reason));

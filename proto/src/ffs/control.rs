@@ -28,6 +28,14 @@ pub enum LaneMessage {
     },
     /// A turn on a shared slice is wanted, or given back.
     Turn { want: bool, turn: u64 },
+    /// The rings of the assignment with that epoch are open (`switched`: requests take its ways, and none is left
+    /// on the old ones), or why they are not.
+    Assignment {
+        epoch: u64,
+        switched: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
     /// The lane cannot go on. `at` is the author's file and line.
     Failed {
         sentence: String,
@@ -44,4 +52,7 @@ pub enum InvokerMessage {
     State(StateDocument),
     /// The turn that was wanted is granted.
     Turn { turn: u64 },
+    /// `assignment.json` has that epoch now: open the rings that are new in it. With `switch`, which is said to the
+    /// head alone once all lanes have done so: let new requests take its ways.
+    Assignment { epoch: u64, switch: bool },
 }

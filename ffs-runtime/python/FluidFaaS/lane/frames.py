@@ -3,6 +3,8 @@
 A request is one frame, unless it has more than 16 tensors or says more than its slot has room for
 (long output, a long error). Then frames that carry the flag MORE come before the last one; the
 reader copies those at once, so that a request never holds more than one slot.
+
+A frame with the flag SWITCH is no request: those behind it take the ways of another assignment.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from ..tensors import Array
 from .envelope import Envelope
 from .layout import Ring
 
-__all__ = ["Arrival", "DoesNotFit", "Inbox", "Outbox", "RingEnded"]
+__all__ = ["Arrival", "DoesNotFit", "Inbox", "Outbox", "RingEnded", "Switch"]
 
 MORE = 1
+SWITCH = 2
 TENSORS_A_FRAME = 16
 
 
@@ -49,6 +52,16 @@ class RingEnded(Exception):
         self.note = note if readable else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Instead of a request: from here on the assignment of that epoch holds."""
+
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"the switch to the assignment of epoch {self.epoch}"
+
+
 @dataclass(slots=True)
 class Arrival:
     """One request, as a ring delivered it."""
@@ -61,6 +74,9 @@ class Arrival:
     sent: float
     #: Milliseconds from then, or from when we began to look for it, until it was ours.
     took_ms: float
+
+    def __str__(self) -> str:
+        return f"request {self.request:032x}"
 
 
 class _End:
@@ -164,6 +180,13 @@ class Outbox(_End):
         except _native.RingError as error:
             raise RingEnded(self.ring.consumer, error) from None
 
+    def send_switch(self, epoch: int) -> None:
+        """Says that the next request takes the ways of that assignment. Raises :class:`RingEnded`."""
+        try:
+            self._reserve(_Head("json", 0, 0, SWITCH), ()).commit(str(epoch).encode("ascii"))
+        except _native.RingError as error:
+            raise RingEnded(self.ring.consumer, error) from None
+
     def _complete(self, wires: list[values.Wire]) -> tuple[_native.Reservation, list[int]] | None:
         """The frame in which outputs were made, with the others copied behind them, and where in it each is.
 
@@ -254,8 +277,8 @@ class Inbox(_End):
         """Whether the next request, or the end of the ring, is there."""
         return self.native.ready
 
-    def receive(self) -> Arrival:
-        """The next request. Its values are views into the ring and hold their slot.
+    def receive(self) -> Arrival | Switch:
+        """The next request. Its values are views into the ring and hold their slot. Or that a switch comes first.
 
         Raises :class:`RingEnded`, `ValueError` for what no lane of ours has written.
         """
@@ -268,8 +291,10 @@ class Inbox(_End):
             except _native.RingError as error:
                 raise RingEnded(self.ring.producer, error) from None
             text += frame.json
-            found = frame.tensors
-            if not frame.flags & MORE:
+            found, flags = frame.tensors, frame.flags
+            if flags & SWITCH:
+                return Switch(int(text))
+            if not flags & MORE:
                 break
             tensors += [(tensor.dtype, np.asarray(tensor).copy()) for tensor in found]
             del frame, found  # and with them the slot

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import values
@@ -20,10 +21,11 @@ from ..ffaas import arguments, result
 from ..output import HEAD_LIMIT, Capture
 from ..runner import check_inputs
 from .envelope import Envelope, Failure
-from .frames import DoesNotFit, Inbox, Outbox
+from .frames import DoesNotFit, Outbox, Switch
 from .layout import Layout
 from .requests import Job, Request, current
 from .stage import Stage, Work
+from .ways import Entrances, Exits, Opened
 
 if TYPE_CHECKING:
     from ..ffaas import FFaaS
@@ -37,24 +39,24 @@ class Head:
     def __init__(
         self,
         layout: Layout,
-        early: list[Outbox],
-        inboxes: list[Inbox],
+        early: Exits,
+        entrances: Entrances,
         stage: Stage,
         on_broken: Callable[[Exception], None],
     ) -> None:
         """`early` are the rings that carry inputs only. `on_broken` hears what ends the pipeline."""
         self._layout = layout
         self._early = early
-        self._inboxes = inboxes
+        self._entrances = entrances
         self._stage = stage
         self._on_broken = on_broken
-        self._to_compute: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._to_collect: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._to_compute: queue.SimpleQueue[Job | _Turnout | None] = queue.SimpleQueue()
+        self._to_collect: queue.SimpleQueue[Job | _Turnout] = queue.SimpleQueue()
         self._order = threading.Lock()
         self._flying: set[Job] = set()
         self._landed = threading.Condition()
         self._broken: str | None = None
-        if inboxes:
+        if entrances.ends:
             threading.Thread(target=self._collect, name="ffs-collect", daemon=True).start()
 
     def dag(self, function: type[FFaaS]) -> Dag | None:
@@ -92,28 +94,49 @@ class Head:
 
     def loop(self) -> None:
         """Computes, on the main thread, until the pipeline breaks."""
-        while jobs := self._next():
+        while True:
+            found = self._gather()
+            last = found[-1]
             try:
-                self._compute(jobs)
+                if jobs := [job for job in found if isinstance(job, Job)]:
+                    self._compute(jobs)
+                if isinstance(last, _Turnout):
+                    last.leave(self._stage)
             except Exception as error:
                 self._on_broken(error)
                 return
-            del jobs
+            if last is None:
+                return
+            del found, last, jobs
 
-    def _next(self) -> list[Job]:
-        """The next request, with those that wait behind it if they may run at once; none at the end."""
-        job = self._to_compute.get()
-        jobs = [job] if job is not None else []
-        while jobs and len(jobs) < self._stage.most:
+    def _gather(self) -> list[Job | _Turnout | None]:
+        """The next request with those that wait behind it, if they may run at once; up to another assignment, or
+        the end (None).
+        """
+        found: list[Job | _Turnout | None] = []
+        while not found or (
+            len(found) < self._stage.most and isinstance(found[-1], Job) and not self._to_compute.empty()
+        ):
+            found.append(self._to_compute.get())
+        return found
+
+    def switch(self, to: Opened, done: Callable[[], None]) -> None:
+        """Requests take the ways of that assignment from the next one on.
+
+        `done` is called when all before it are done and nothing is left on the old ways; the layout is the new
+        one then.
+        """
+        turnout = _Turnout(to, done)
+        with self._order:
             try:
-                job = self._to_compute.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._to_compute.put(None)  # for the next time
-                break
-            jobs.append(job)
-        return jobs
+                self._early = self._early.switch(
+                    Exits(to.exits(inputs_only=True), to.layout), to.layout.epoch
+                )
+            except Exception as error:
+                self._on_broken(error)
+                return
+            self._to_compute.put(turnout)
+            self._to_collect.put(turnout)
 
     def abandon(self, sentence: str) -> None:
         """The pipeline is broken: whatever waits, and whatever comes, is told so."""
@@ -136,15 +159,15 @@ class Head:
                     raise PipelineError(self._broken)
                 self._flying.add(job)
             job.submitted = time.perf_counter()
-            job.expect(1 + len(self._inboxes))
-            for box in self._early:
+            job.expect(1 + self._entrances.width)
+            for box in self._early.take():
                 try:
                     self._send_early(box, job)
                 except Exception as error:
                     self._on_broken(error)
                     return
             self._to_compute.put(job)
-            if self._inboxes:
+            if self._entrances.width:
                 self._to_collect.put(job)
 
     def _send_early(self, box: Outbox, job: Job) -> None:
@@ -173,18 +196,44 @@ class Head:
         return Work(job.number, job.deadline_ms, inputs, envelope, job.capture, waited_ms)
 
     def _collect(self) -> None:
-        while True:
-            job = self._to_collect.get()
-            for inbox in self._inboxes:
-                try:
-                    arrival = inbox.receive()
-                    if arrival.request != job.number:
-                        raise ValueError(
-                            f"ring {inbox.ring.id} returned request {arrival.request:032x}: expected {job.number:032x}"
-                        )
-                except Exception as error:
-                    self._on_broken(error)
-                    return
-                job.returned(arrival.values, arrival.envelope)
-                del arrival
-            del job
+        try:
+            while True:
+                job = self._to_collect.get()
+                if isinstance(job, _Turnout):
+                    self._arrive(job)
+                else:
+                    self._collect_one(job)
+                del job
+        except Exception as error:
+            self._on_broken(error)
+
+    def _collect_one(self, job: Job) -> None:
+        found = self._entrances.receive()
+        if isinstance(found, Switch) or found[0].request != job.number:
+            what = found if isinstance(found, Switch) else found[0]
+            raise ValueError(f"rings returned {what}: expected request {job.number:032x}")
+        for arrival in found:
+            job.returned(arrival.values, arrival.envelope)
+
+    def _arrive(self, turnout: _Turnout) -> None:
+        found = self._entrances.receive()
+        epoch = turnout.to.layout.epoch
+        if found != Switch(epoch):
+            what = found if isinstance(found, Switch) else found[0]
+            raise ValueError(f"rings returned {what}: expected a switch to epoch {epoch}")
+        self._entrances = Entrances(turnout.to.entrances(), turnout.to.layout)
+        self._layout = turnout.to.layout
+        turnout.done()
+
+
+@dataclass(frozen=True, slots=True)
+class _Turnout:
+    """Between two requests: those behind it take other ways."""
+
+    to: Opened
+    #: Called when those before it are done.
+    done: Callable[[], None]
+
+    def leave(self, stage: Stage) -> None:
+        exits = Exits(self.to.exits(inputs_only=False), self.to.layout)
+        stage.use(stage.exits.switch(exits, self.to.layout.epoch))

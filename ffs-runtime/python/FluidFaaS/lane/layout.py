@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from .. import _native
 from ..dag import Dag, Input, Port, Source
 from ..errors import DefinitionError
 
-__all__ = ["HEAD", "Layout", "Ring", "read"]
+__all__ = ["HEAD", "Layout", "Ring", "read", "read_again"]
 
 #: The lane that answers requests.
 HEAD = "s0l0"
@@ -43,14 +44,19 @@ class Layout:
     epoch: int
     dag: Dag
     components: tuple[str, ...]
-    rings_in: tuple[Ring, ...]
-    rings_out: tuple[Ring, ...]
+    #: By the lane before this one: a ring from it, or one from each of its replicas in their order.
+    groups_in: tuple[tuple[Ring, ...], ...]
+    #: The same for the lanes behind it.
+    groups_out: tuple[tuple[Ring, ...], ...]
     #: Lane → `lane s1l0 (components cls) on slice MIG-…`, in the order of the assignment.
     labels: dict[str, str]
     #: Lane → its components in the order in which they run, in the order of the assignment.
     lanes: dict[str, tuple[str, ...]]
-    #: Component ids by stage and lane.
+    #: Component ids by stage and lane, without replicas.
     stages: list[list[list[str]]]
+    #: Which of its replicas this lane is, and how many there are.
+    place: int = 0
+    of: int = 1
     #: Most requests that run at once, where the components allow it.
     batch: int = 1
     #: Slice UUIDs in the order of the lanes.
@@ -67,6 +73,14 @@ class Layout:
     @property
     def label(self) -> str:
         return self.labels[self.lane]
+
+    @property
+    def rings_in(self) -> list[Ring]:
+        return [ring for group in self.groups_in for ring in group]
+
+    @property
+    def rings_out(self) -> list[Ring]:
+        return [ring for group in self.groups_out for ring in group]
 
     def check(self) -> None:
         """Raises if the lane does not get what its components read, or cannot send what it has to."""
@@ -106,13 +120,19 @@ def read(folder: Path, lane: str) -> Layout:
         )
     rings = {item["id"]: _ring(item) for item in assignment["rings"]}
     shared, numa = _own_slice(folder, own["mig"])
+    original = {item["id"]: item.get("replica_of") or item["id"] for item in lanes}
+    replicas = [id for id in original if original[id] == original[lane]]
     layout = Layout(
         lane=lane,
         epoch=assignment["epoch"],
         dag=dag,
         components=tuple(own["components"]),
-        rings_in=tuple(_named(rings, id, own) for id in own["rings_in"]),
-        rings_out=tuple(_named(rings, id, own) for id in own["rings_out"]),
+        groups_in=_groups(
+            (_named(rings, id, own) for id in own["rings_in"]), lambda ring: ring.producer, original
+        ),
+        groups_out=_groups(
+            (_named(rings, id, own) for id in own["rings_out"]), lambda ring: ring.consumer, original
+        ),
         labels={
             item[
                 "id"
@@ -120,7 +140,12 @@ def read(folder: Path, lane: str) -> Layout:
             for item in lanes
         },
         lanes={item["id"]: tuple(item["components"]) for item in lanes},
-        stages=[[list(item["components"]) for item in stage["lanes"]] for stage in assignment["stages"]],
+        stages=[
+            [list(item["components"]) for item in stage["lanes"] if original[item["id"]] == item["id"]]
+            for stage in assignment["stages"]
+        ],
+        place=replicas.index(lane),
+        of=len(replicas),
         batch=assignment["batch"]["max"],
         migs=[item["mig"]["uuid"] for item in lanes],
         shared=shared,
@@ -128,6 +153,18 @@ def read(folder: Path, lane: str) -> Layout:
     )
     layout.check()
     return layout
+
+
+def read_again(folder: Path, now: Layout) -> Layout:
+    """The lane in the assignment that the folder has by now; without rings if it is not in it any more.
+
+    Raises :class:`DefinitionError`, as :func:`read`.
+    """
+    assignment = _document(folder, "assignment")
+    lanes = {item["id"] for stage in assignment["stages"] for item in stage["lanes"]}
+    if now.lane not in lanes:
+        return replace(now, epoch=assignment["epoch"], groups_in=(), groups_out=())
+    return read(folder, now.lane)
 
 
 def _document(folder: Path, name: str) -> Any:
@@ -151,6 +188,17 @@ def _ring(item: dict[str, Any]) -> Ring:
         consumer=item["consumer"],
         tensors=tuple(sources),
     )
+
+
+def _groups(
+    rings: Iterable[Ring], peer: Callable[[Ring], str], original: dict[str, str]
+) -> tuple[tuple[Ring, ...], ...]:
+    """The rings by the lane that is at the other end, or that the lane there is a replica of."""
+    order = list(original)
+    groups: dict[str, list[Ring]] = {}
+    for ring in sorted(rings, key=lambda ring: order.index(peer(ring))):
+        groups.setdefault(original[peer(ring)], []).append(ring)
+    return tuple(tuple(group) for group in groups.values())
 
 
 def _named(rings: dict[str, Ring], id: str, lane: dict[str, Any]) -> Ring:

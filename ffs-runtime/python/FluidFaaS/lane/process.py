@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from .requests import Request, RequestFailed, current
 from .stage import Stage
 from .turns import Turns
 from .watch import GRACE_S, Watch
+from .ways import Entrances, Exits, Opened
 
 if TYPE_CHECKING:
     from ..entries import Entry
@@ -33,6 +34,8 @@ __all__ = ["LaneProcess"]
 
 #: How long the other lanes may take to make their rings. The invoker's start deadline is shorter.
 START_MS = 600_000.0
+#: The same where a lane joins others that run already.
+JOIN_MS = 60_000.0
 #: Requests that the head has in `pre`, on their way or in `post` at once; the invoker sends fewer.
 MOST_REQUESTS = 64
 
@@ -50,6 +53,10 @@ class LaneProcess:
         self._stage: Stage | None = None
         self._turns: Turns | None = None
         self._ends: list[Inbox | Outbox] = []
+        #: The assignment in force, and the one that was opened last.
+        self._opened: Opened | None = None
+        self._coming: Opened | None = None
+        self._joining = threading.Lock()
         self._serving = threading.Event()
         self._settling = threading.Lock()
         self._broken: str | None = None
@@ -59,7 +66,7 @@ class LaneProcess:
     def serve(self, entry: Callable[[], Entry]) -> None:
         """Opens the rings, loads the components, and runs requests; on the main thread."""
         try:
-            inboxes = self._start(entry)
+            opened = self._start(entry)
         except FluidFaaSError as error:
             if error.__cause__ is not None:
                 sys.stderr.write(author.format_error(error.__cause__))
@@ -73,7 +80,9 @@ class LaneProcess:
             self._head.loop()
             return
         try:
-            worker.loop(self._layout, inboxes, self._stage)
+            worker.loop(
+                self._layout, Entrances(opened.entrances(), opened.layout), self._stage, self._take_up
+            )
         except Exception as error:
             self._break(error)
 
@@ -89,6 +98,8 @@ class LaneProcess:
             self._end()
         elif kind == "turn" and self._turns is not None:
             self._turns.granted(message["turn"])
+        elif kind == "assignment":
+            threading.Thread(target=self._change_assignment, args=(message,), daemon=True).start()
         elif kind == "state":
             threading.Thread(target=self._change_state, args=(message,), daemon=True).start()
 
@@ -101,38 +112,54 @@ class LaneProcess:
 
     # Start.
 
-    def _start(self, entry: Callable[[], Entry]) -> list[Inbox]:
+    def _start(self, entry: Callable[[], Entry]) -> Opened:
         layout = layouts.read(Path(os.environ["FFS_CONFIG"]), os.environ.get("FFS_LANE", ""))
         self._layout = layout
         self._settle_near(layout.numa)
         if layout.is_head:
             self._entry = entry()
-        boxes = []
-        for ring in layout.rings_out:
-            box = Outbox(ring, layout.epoch)
-            self._ends.append(box)
-            boxes.append(box)
+        outboxes = self._make_rings(layout, {})
         began = time.perf_counter()
         loaded = components.load_all(layout.dag, layout.components)
         memory.trim()
         load_ms = (time.perf_counter() - began) * 1000
         resident = memory.resident()
-        inboxes = []
-        for ring in layout.rings_in:
-            inbox = Inbox(ring, layout.epoch, START_MS)
-            self._ends.append(inbox)
-            inboxes.append(inbox)
-        self._pin()
+        opened = Opened(layout, self._open_rings(layout, {}, START_MS), outboxes)
+        self._pin(self._ends)
+        self._opened = opened
         self._turns = Turns(self._link, layout.shared)
-        early = [box for box in boxes if layout.is_head and box.ring.inputs_only]
-        late = [box for box in boxes if box not in early]
+        late = Exits(opened.exits(inputs_only=False if layout.is_head else None), layout)
         self._stage = Stage(layout, loaded, late, Watch(self._overrun), self._turns)
         if layout.is_head:
-            self._head = Head(layout, early, inboxes, self._stage, self._break)
+            early = Exits(opened.exits(inputs_only=True), layout)
+            entrances = Entrances(opened.entrances(), layout)
+            self._head = Head(layout, early, entrances, self._stage, self._break)
             runner.use(self._head)
         self._serving.set()
         self._link.send("loaded", load_ms=load_ms, resident_bytes=resident)
-        return inboxes
+        return opened
+
+    def _make_rings(self, layout: Layout, known: dict[str, Outbox]) -> dict[str, Outbox]:
+        """The rings out of this lane; those that are not known are made."""
+        boxes = {}
+        for ring in layout.rings_out:
+            box = known.get(ring.id)
+            if box is None:
+                box = Outbox(ring, layout.epoch)
+                self._ends.append(box)
+            boxes[ring.id] = box
+        return boxes
+
+    def _open_rings(self, layout: Layout, known: dict[str, Inbox], timeout_ms: float) -> dict[str, Inbox]:
+        """The rings into this lane; for those that are not known the lanes before it are waited for."""
+        boxes = {}
+        for ring in layout.rings_in:
+            box = known.get(ring.id)
+            if box is None:
+                box = Inbox(ring, layout.epoch, timeout_ms)
+                self._ends.append(box)
+            boxes[ring.id] = box
+        return boxes
 
     def _settle_near(self, node: int | None) -> None:
         """Takes memory near the GPU from now on, where there is a choice."""
@@ -142,12 +169,12 @@ class LaneProcess:
         except OSError as error:
             sys.stderr.write(f"rings may lie far from the GPU, whose NUMA node is {node}: {error.strerror}\n")
 
-    def _pin(self) -> None:
+    def _pin(self, ends: Iterable[Inbox | Outbox]) -> None:
         """Registers the rings with CUDA where this lane uses it, until the process ends: one copy less to and from it."""
         if os.environ.get("FFS_PIN") == "0":
             return
         try:
-            for end in self._ends:
+            for end in list(ends):
                 end.pin()
         except _native.RingError as error:
             sys.stderr.write(f"copies to and from the GPU take longer: {error.args[0]}\n")
@@ -219,6 +246,71 @@ class LaneProcess:
         if self._head is not None:
             self._head.wait_idle(None if deadline_ms is None else deadline_ms / 1000)
         self._stage.idle()
+
+    # Other assignments.
+
+    def _change_assignment(self, message: dict[str, Any]) -> None:
+        self._serving.wait()
+        epoch = message["epoch"]
+        if message["switch"]:
+            coming = self._coming
+            if self._head is not None and coming is not None and coming.layout.epoch == epoch:
+                self._head.switch(coming, lambda: self._switched(coming))
+            return
+        error = None
+        with self._joining:
+            try:
+                self._open(epoch)
+            except FluidFaaSError as failure:
+                error = failure.sentence
+            except _native.RingError as failure:
+                error = failure.args[0]
+        self._link.send("assignment", epoch=epoch, switched=False, error=error)
+
+    def _open(self, epoch: int) -> None:
+        """Opens the rings that are new in the assignment of that epoch; those of one that never came go."""
+        now = self._opened
+        if now is None:
+            return  # the lane failed, and said so
+        if self._coming is not None:
+            never, self._coming = self._coming, None
+            for end in self._let_go(never, now):
+                end.poison("stopped", "the assignment that it was for was given up")
+        layout = layouts.read_again(Path(os.environ["FFS_CONFIG"]), now.layout)
+        if layout.epoch != epoch:
+            raise PipelineError(f"assignment.json has epoch {layout.epoch}: expected {epoch}")
+        outboxes = self._make_rings(layout, now.outboxes)
+        self._coming = Opened(layout, self._open_rings(layout, now.inboxes, JOIN_MS), outboxes)
+        self._pin(self._coming.without(now))
+
+    def _take_up(self, epoch: int) -> Entrances | None:
+        """The ways of the assignment of that epoch from here on; none if this lane is not in it."""
+        assert self._stage is not None, "only a lane that serves is told so through its rings"
+        coming = self._coming
+        if coming is None or coming.layout.epoch != epoch:
+            raise ValueError(
+                f"a ring switches to the assignment of epoch {epoch}, of which this lane was not told"
+            )
+        self._stage.use(self._stage.exits.switch(Exits(coming.exits(), coming.layout), epoch))
+        self._switched(coming)
+        return Entrances(coming.entrances(), coming.layout) if coming.inboxes else None
+
+    def _switched(self, coming: Opened) -> None:
+        """No request takes the old ways any more, as far as this lane is concerned."""
+        before, self._opened, self._coming = self._opened, coming, None
+        assert before is not None, "a lane that serves has rings"
+        self._layout = coming.layout
+        self._let_go(before, coming)
+        if self._head is not None:
+            self._link.send("assignment", epoch=coming.layout.epoch, switched=True, error=None)
+
+    def _let_go(self, before: Opened, after: Opened) -> list[Inbox | Outbox]:
+        """The ends that are not in `after`; they are nobody's business any more, and nobody finds their names."""
+        gone = before.without(after)
+        for end in gone:
+            end.remove_name()
+            self._ends.remove(end)
+        return gone
 
     # Ends.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from .frames import DoesNotFit, Outbox
 from .layout import Layout
 from .turns import Turns
 from .watch import Watch
+from .ways import Exits
 
 __all__ = ["Stage", "Work"]
 
@@ -85,31 +85,35 @@ class Stage:
         self,
         layout: Layout,
         components: dict[str, Component],
-        outboxes: Iterable[Outbox],
+        exits: Exits,
         watch: Watch,
         turns: Turns,
     ) -> None:
         self._layout = layout
         self._components = components
-        self._outboxes = list(outboxes)
         self._watch = watch
         self._turns = turns
         self._last = layout.components[-1]
         #: Most requests at once.
         self.most = min(layout.batch, *(layout.dag.node(id).batch for id in layout.components))
-        kept = [source for box in self._outboxes for source in box.ring.tensors]
+        kept = [source for box in exits.ends for source in box.ring.tensors]
         if layout.is_head:
             kept += [port for port in layout.dag.outputs.values() if port.node in layout.components]
         self._sequence = Sequence((layout.dag.node(id) for id in layout.components), kept)
-        order = {node.id: position for position, node in enumerate(self._sequence.nodes)}
-        #: By ring, after which component all that it carries is there.
-        self._filled = {
-            box.ring.id: max((order[s.node] for s in box.ring.tensors if isinstance(s, Port)), default=0)
-            for box in self._outboxes
-        }
+        self.use(exits)
         self._one_at_a_time = threading.Lock()
         self._resident = threading.Event()
         self._resident.set()
+
+    def use(self, exits: Exits) -> None:
+        """Requests leave through these rings from now on."""
+        order = {node.id: position for position, node in enumerate(self._sequence.nodes)}
+        self.exits = exits
+        #: By ring, after which component all that it carries is there.
+        self._filled = {
+            box.ring.id: max((order[s.node] for s in box.ring.tensors if isinstance(s, Port)), default=0)
+            for box in exits.ends
+        }
 
     def run(self, work: Work) -> tuple[Pool | None, LaneRecord]:
         """Runs the components and sends what they make; an error goes to every ring that is still owed.
@@ -117,7 +121,7 @@ class Stage:
         Afterwards `work.envelope.failure` says whether it went wrong. The pool holds what was
         not sent. Raises :class:`RingEnded`.
         """
-        owed = list(self._outboxes)
+        owed = self.exits.take()
         pool = None
         self._refuse_late(work)
         record = LaneRecord(work.queued_ms, 0.0)
@@ -138,7 +142,7 @@ class Stage:
         """
         if len(works) == 1:
             return [self.run(works[0])]
-        parts = [_Part(work, LaneRecord(work.queued_ms, 0.0), list(self._outboxes)) for work in works]
+        parts = [_Part(work, LaneRecord(work.queued_ms, 0.0), self.exits.take()) for work in works]
         for part in parts:
             self._refuse_late(part.work)
         going = [part for part in parts if part.work.envelope.failure is None]
@@ -170,7 +174,7 @@ class Stage:
 
     def waits_for(self) -> str | None:
         """The lane that has not taken what this one has for it, if this one waits for that."""
-        return next((box.ring.consumer for box in self._outboxes if box.waits), None)
+        return next((box.ring.consumer for box in self.exits.ends if box.waits), None)
 
     def idle(self) -> None:
         """Returns when nothing runs."""

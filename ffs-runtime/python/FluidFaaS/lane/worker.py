@@ -1,4 +1,4 @@
-"""The loop of a lane that is not the head: one frame from each ring, compute, send on.
+"""The loop of a lane that is not the head: one frame from each lane before it, compute, send on.
 
 Where requests may run at once, those that wait already do; none is waited for.
 """
@@ -6,32 +6,49 @@ Where requests may run at once, those that wait already do; none is waited for.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from .. import output
 from .envelope import Envelope
-from .frames import Inbox
+from .frames import Arrival, Switch
 from .layout import Layout
 from .stage import Stage, Work
+from .ways import Entrances
 
 __all__ = ["loop"]
 
 
-def loop(layout: Layout, inboxes: list[Inbox], stage: Stage) -> None:
-    """Serves until a ring ends.
+def loop(
+    layout: Layout, entrances: Entrances, stage: Stage, switch: Callable[[int], Entrances | None]
+) -> None:
+    """Serves until a ring ends, or an assignment begins in which this lane is not.
 
-    Raises :class:`RingEnded`; `ValueError` if rings deliver what lanes do not send.
+    `switch` takes up the assignment of an epoch. Raises :class:`RingEnded`; `ValueError` if rings deliver what
+    lanes do not send.
     """
-    while True:
-        works = [_join(layout, inboxes)]
-        while len(works) < stage.most and all(inbox.has_next for inbox in inboxes):
-            works.append(_join(layout, inboxes))
-        stage.run_all(works)
+    going: Entrances | None = entrances
+    while going is not None:
+        works, found = _gather(layout, going, stage.most)
+        if works:
+            stage.run_all(works)
         del works  # and with them the slots
+        if found is not None:
+            going = switch(found.epoch)
 
 
-def _join(layout: Layout, inboxes: list[Inbox]) -> Work:
-    """The next request, from all rings. Each carries all requests in the same order."""
-    arrivals = [inbox.receive() for inbox in inboxes]
+def _gather(layout: Layout, entrances: Entrances, most: int) -> tuple[list[Work], Switch | None]:
+    """The next request with those that wait behind it, or what comes before a switch."""
+    works: list[Work] = []
+    while not works or (len(works) < most and entrances.ready):
+        found = entrances.receive()
+        if isinstance(found, Switch):
+            return works, found
+        works.append(_work(layout, found))
+    return works, None
+
+
+def _work(layout: Layout, arrivals: list[Arrival]) -> Work:
+    """One request, from all rings."""
     first = arrivals[0]
     if len(arrivals) == 1:
         waited_ms = (time.perf_counter() - first.sent) * 1000
@@ -43,12 +60,6 @@ def _join(layout: Layout, inboxes: list[Inbox]) -> Work:
             output.Capture(output.LANE_LIMIT, layout.label),
             max(0.0, waited_ms - first.took_ms),
         )
-    for arrival, inbox in zip(arrivals, inboxes):
-        if arrival.request != first.request:
-            raise ValueError(
-                f"ring {inbox.ring.id} delivered request {arrival.request:032x}, "
-                f"ring {inboxes[0].ring.id} request {first.request:032x}: expected the same from all"
-            )
     waited_ms = (time.perf_counter() - max(arrival.sent for arrival in arrivals)) * 1000
     return Work(
         request=first.request,

@@ -1,9 +1,7 @@
 //! More instances for a function that would miss its SLO, and better ones for those that could be faster.
 //!
 //! Neither takes anything from anybody: only slices and memory that are free, and that nobody waits
-//! for. Source: ours; the paper says that scaling up constructs a pipeline and leaves the rest open. A
-//! slow stage is not replicated inside an instance: rings have one producer and one consumer, and a
-//! further instance on the free slices adds more than the stage.
+//! for. Source: ours; the paper says that scaling up constructs a pipeline and leaves the rest open.
 
 use super::function::Function;
 use super::scale::On;
@@ -22,12 +20,23 @@ use std::time::Duration;
 /// Requests of this time have to win back what a switch costs.
 const HORIZON: Duration = Duration::from_secs(60);
 /// A switch has to make a request faster by at least this part.
-const LEAST_GAIN: f64 = 0.1;
-/// An instance in place of another may be used for this part of its time.
-const MOST_USED: f64 = 0.5;
+pub(super) const LEAST_GAIN: f64 = 0.1;
+/// An instance in place of another, or with a replica less, may be used for this part of its time.
+pub(super) const MOST_USED: f64 = 0.5;
+
+/// Answers a second that a further instance would add, for each of its slices.
+pub(super) fn adds(placement: &Placement) -> f64 {
+    per_second(placement.bottleneck) / placement.lanes.len() as f64
+}
+
+/// Answers a second of an instance that gives one in this time.
+pub(super) fn per_second(bottleneck: Duration) -> f64 {
+    1.0 / bottleneck.as_secs_f64().max(1e-9)
+}
 
 impl Pipelines {
-    /// Starts another instance of functions whose last activation is expected to miss its SLO.
+    /// Starts another instance of functions whose last activation is expected to miss its SLO, or one more replica
+    /// of the lane that their activations wait for: what adds more for each slice.
     pub(super) fn relieve(&mut self, pool: &Pool, step: &mut Step<'_>) {
         let pressed = |(key, function): (&FunctionKey, &mut Function)| {
             let pressed = mem::take(&mut function.pressed);
@@ -39,10 +48,15 @@ impl Pipelines {
             if self.somebody_waits(pool) {
                 return;
             }
-            if self.is_coming(&key) || self.live(&key) >= self.functions[&key].most_instances() {
+            if self.is_coming(&key) {
                 continue;
             }
-            if let Some((ranked, placement)) = self.placed_on_free(&key) {
+            let may_start = self.live(&key) < self.functions[&key].most_instances();
+            let another = may_start.then(|| self.placed_on_free(&key)).flatten();
+            let least = another.as_ref().map_or(0.0, |(_, placement)| adds(placement));
+            if !self.widen(&key, least, step)
+                && let Some((ranked, placement)) = another
+            {
                 self.start_if_memory(&key, &ranked, &placement, On::Own, step);
             }
         }
@@ -55,6 +69,7 @@ impl Pipelines {
         }
         let settled = |i: &Instance| {
             i.state.serves()
+                && i.is_settled()
                 && step.now.since(i.hot_since) >= step.settings.dwell.max(i.residency(step.settings))
         };
         let numbers: Vec<u64> = self
@@ -143,7 +158,7 @@ impl Pipelines {
     fn is_coming(&self, key: &FunctionKey) -> bool {
         self.instances
             .values()
-            .any(|i| i.function == *key && i.is_coming())
+            .any(|i| i.function == *key && (i.is_coming() || !i.is_settled()))
     }
 
     fn somebody_waits(&self, pool: &Pool) -> bool {

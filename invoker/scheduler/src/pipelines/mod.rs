@@ -11,6 +11,7 @@ mod function;
 mod grow;
 mod measure;
 mod observe;
+mod replicas;
 mod residency;
 mod running;
 mod scale;
@@ -104,7 +105,10 @@ impl Pipelines {
         let Some(ledger) = &self.ledger else { return };
         self.accounts.list(ledger.inventory());
         let sick = |instance: &Instance| {
-            let mut places = instance.places.iter();
+            let mut places = instance
+                .places
+                .iter()
+                .chain(instance.moving.iter().map(|m| &m.place));
             let sick = places.find(|place| !ledger.is_in_order(&place.slice))?;
             Some(sick.slice.to_string())
         };
@@ -446,7 +450,7 @@ impl Pipelines {
     pub(crate) fn account(&mut self, now: Instant) {
         let uses = self.instances.values().flat_map(|instance| {
             let of = if instance.is_busy() { Use::Busy } else { Use::Held };
-            instance.slices().iter().map(move |slice| (slice, of))
+            instance.slices().map(move |slice| (slice, of))
         });
         let measured = self.knowledge.values().filter_map(|k| k.measuring.as_ref());
         let measured = measured
@@ -656,11 +660,11 @@ impl Pipelines {
     }
 
     fn release_slices(&mut self, number: u64) {
-        let lease = self
-            .instances
-            .get_mut(&number)
-            .and_then(|instance| instance.lease.take());
-        if let (Some(lease), Some(ledger)) = (lease, &mut self.ledger) {
+        let (Some(instance), Some(ledger)) = (self.instances.get_mut(&number), &mut self.ledger) else {
+            return;
+        };
+        let moving = instance.moving.take().map(|moving| moving.lease);
+        for lease in instance.lease.take().into_iter().chain(moving) {
             ledger.release(lease);
         }
     }

@@ -49,7 +49,14 @@ impl Pipelines {
             let (Some(at), Some(took)) = (at, nanos(*took).filter(|nanos| *nanos > 0)) else {
                 continue;
             };
-            if let Some(place) = instance.places.iter().find(|place| place.components.contains(at)) {
+            let mut places = instance
+                .places
+                .iter()
+                .filter(|place| place.components.contains(at));
+            // Of replicas on slices of different kinds it is not known which of them it was.
+            if let Some(place) = places.next()
+                && places.all(|replica| replica.kind == place.kind)
+            {
                 let (took, settings) = (Duration::from_nanos(took), &step.settings.drift);
                 drifted.extend(knowledge.observe(component, &place.kind, took, step.now, settings));
             }

@@ -1,6 +1,6 @@
 //! One instance of a function, with what the books know of it.
 
-use crate::batch::{self, BatchLane, Batched};
+use crate::batch::{self, BatchLane, Batched, Paces};
 use crate::dag::{ComponentSet, Dag};
 use crate::fault::Fault;
 use crate::instance::State;
@@ -11,6 +11,7 @@ use crate::reason::Refusal;
 use crate::settings::{Settings, Victims};
 use crate::slices::Lease;
 use crate::work::FunctionKey;
+use proto::ffs::assignment::AssignmentDocument;
 use proto::id::{ActivationId, InstanceId, LaneId, ProfileName, SliceUuid};
 use proto::unit::Bytes;
 use std::collections::BTreeMap;
@@ -25,6 +26,14 @@ pub(crate) struct Instance {
     pub(super) lease: Option<Lease>,
     /// Where its lanes are: a process sees one slice for its whole life.
     pub(super) places: Vec<Place>,
+    /// What its lanes were told last, or are being told.
+    pub(super) assignment: AssignmentDocument,
+    /// A replica that comes or goes: not among `places`, and its slice not in `lease`.
+    pub(super) moving: Option<Moving>,
+    /// What its rings may take altogether.
+    pub(super) ring_room: Bytes,
+    /// Replicas so far: no two rings have the same name.
+    pub(super) joins: u64,
     /// Of all lanes together.
     pub(super) memory: Bytes,
     /// Whether the memory counts as leaving.
@@ -60,10 +69,20 @@ pub(crate) struct Instance {
     pub(super) replaces: Option<u64>,
 }
 
+/// A replica between being decided on and serving, or the other way.
+#[derive(Debug)]
+pub(super) struct Moving {
+    pub(super) comes: bool,
+    pub(super) place: Place,
+    pub(super) lease: Lease,
+}
+
 /// A lane and where it computes.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) lane: LaneId,
+    /// The lane that it is a replica of, or itself.
+    pub(super) original: LaneId,
     pub(super) slice: SliceUuid,
     pub(super) kind: ProfileName,
     pub(super) components: ComponentSet,
@@ -78,7 +97,7 @@ pub(super) struct Place {
 impl Place {
     fn batch_lane(&self) -> BatchLane<'_> {
         BatchLane {
-            stage: self.lane.stage,
+            original: self.original,
             components: self.components,
             kind: &self.kind,
             memory: self.room,
@@ -119,8 +138,30 @@ impl Instance {
         self.state.serves() && self.runs.len() < self.limit
     }
 
-    pub(crate) fn slices(&self) -> &[SliceUuid] {
-        self.lease.as_ref().map_or(&[], Lease::slices)
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &SliceUuid> {
+        let leases = self
+            .lease
+            .iter()
+            .chain(self.moving.iter().map(|moving| &moving.lease));
+        leases.flat_map(Lease::slices)
+    }
+
+    /// Whether nothing about its lanes is changing.
+    pub(super) fn is_settled(&self) -> bool {
+        self.moving.is_none()
+    }
+
+    pub(super) fn paces(&self) -> Paces {
+        let mut paces = Paces::default();
+        for place in &self.places {
+            paces.add(place.original, place.exec);
+        }
+        paces
+    }
+
+    /// Activations that are computed at once in each lane, at most.
+    pub(super) fn most_at_once(&self) -> u32 {
+        self.batched.map_or(1, |batched| batched.most)
     }
 
     pub(super) fn ready(&mut self, now: Instant) {
@@ -132,14 +173,12 @@ impl Instance {
 
     /// Reckons with other times from now on.
     pub(super) fn reassess(&mut self, dag: &Dag, costs: &Profile) {
-        let mut stages: BTreeMap<u16, Duration> = BTreeMap::new();
         for place in &mut self.places {
             place.exec = costs.time(place.components, &place.kind).unwrap_or(place.exec);
-            let stage = stages.entry(place.lane.stage).or_default();
-            *stage = (*stage).max(place.exec);
         }
-        self.bottleneck = stages.values().copied().max().unwrap_or_default();
-        self.latency = self.transfer + stages.values().sum::<Duration>();
+        let paces = self.paces();
+        self.bottleneck = paces.bottleneck();
+        self.latency = self.transfer + paces.latency();
         if let Some(batched) = &mut self.batched {
             let lanes: Vec<BatchLane<'_>> = self.places.iter().map(Place::batch_lane).collect();
             *batched = batch::batched(dag, costs, &lanes, self.transfer, batched.most).unwrap_or(*batched);
@@ -152,7 +191,7 @@ impl Instance {
     }
 
     pub(super) fn may_go(&self, now: Instant, settings: &Settings) -> bool {
-        now.since(self.hot_since) >= self.residency(settings)
+        self.is_settled() && now.since(self.hot_since) >= self.residency(settings)
     }
 
     /// Its place among victims: the least goes first. Source: FluidFaaS §9.

@@ -4,9 +4,10 @@
 //! namespace that holds fewer slices, then the one whose activation came first.
 
 use super::function::Function;
+use super::grow::adds;
 use super::running::Place;
 use super::{Instance, Pipelines, listed};
-use crate::assignment::{AssignOptions, assign, in_flight_limit};
+use crate::assignment::{AssignOptions, assign, in_flight_limit, room_for_rings};
 use crate::batch::{self, BatchLane};
 use crate::command::{Command, Start};
 use crate::containers::Pool;
@@ -76,7 +77,7 @@ impl Pipelines {
     fn in_need(&self) -> Vec<FunctionKey> {
         let mut slices: BTreeMap<&str, usize> = BTreeMap::new();
         for instance in self.instances.values() {
-            *slices.entry(&instance.function.namespace).or_default() += instance.slices().len();
+            *slices.entry(&instance.function.namespace).or_default() += instance.slices().count();
         }
         let mut keys: Vec<_> = self
             .functions
@@ -123,6 +124,7 @@ impl Pipelines {
             return self.wait_for(key, Waiting::Start { instance }, step);
         }
         if instances >= function.most_instances() {
+            self.widen(key, 0.0, step);
             return self.wait_for(key, Waiting::Turn { instances }, step);
         }
         if self.wake(key, step) {
@@ -133,7 +135,12 @@ impl Pipelines {
         };
         let slo = function.slo(ranked);
         let (policy, ranking) = (function.policy, &ranked.ranking);
-        let not_now = match policy.place(ranking, ledger.free(), slo) {
+        let placed = policy.place(ranking, ledger.free(), slo);
+        if self.widen(key, placed.as_ref().map_or(0.0, adds), step) {
+            return self.wait_for(key, Waiting::Turn { instances }, step);
+        }
+        let Some(ledger) = &self.ledger else { return };
+        let not_now = match placed {
             Ok(placement) => return self.start(key, ranked, placement, true, pool, step),
             Err(no_placement) => no_placement,
         };
@@ -232,7 +239,7 @@ impl Pipelines {
             .lanes
             .iter()
             .map(|lane| BatchLane {
-                stage: lane.id.stage,
+                original: lane.id,
                 components: lane.components,
                 kind: &lane.slice.profile,
                 memory: lane.slice.memory_bytes,
@@ -287,6 +294,7 @@ impl Pipelines {
                     .iter()
                     .map(|lane| Place {
                         lane: lane.id,
+                        original: lane.id,
                         slice: lane.slice.uuid.clone(),
                         kind: lane.slice.profile.clone(),
                         components: lane.components,
@@ -299,6 +307,10 @@ impl Pipelines {
                         exec: lane.time,
                     })
                     .collect(),
+                ring_room: room_for_rings(&assignment),
+                assignment: assignment.clone(),
+                moving: None,
+                joins: 0,
                 memory,
                 leaving: false,
                 limit: in_flight_limit(placement.stages(), most) as usize,
@@ -436,8 +448,8 @@ impl Pipelines {
         }
     }
 
-    /// Stops the coldest idle instances of other functions if with their slices `wanted` holds.
-    /// What is leaving anyway is waited for first.
+    /// Makes others go if with their slices `wanted` holds: replicas that are not needed, else the coldest idle
+    /// instances of other functions. What is leaving anyway is waited for first.
     pub(super) fn make_way(
         &mut self,
         key: &FunctionKey,
@@ -445,10 +457,12 @@ impl Pipelines {
         step: &mut Step<'_>,
     ) {
         let Some(ledger) = &self.ledger else { return };
-        let mut leases: Vec<&Lease> = self.leaving().collect();
-        if wanted(&ledger.free_without(leases.iter().copied())) {
+        let leases: Vec<&Lease> = self.leaving().collect();
+        if wanted(&ledger.free_without(leases.iter().copied())) || self.give_up_replicas(key, &wanted, step) {
             return;
         }
+        let Some(ledger) = &self.ledger else { return };
+        let mut leases: Vec<&Lease> = self.leaving().collect();
         let mut victims = Vec::new();
         for number in self.idle_coldest_first(Some(key), step) {
             leases.extend(&self.instances[&number].lease);
@@ -479,11 +493,15 @@ impl Pipelines {
     }
 
     /// Leases that end soon: of instances that go, and of measurements.
-    fn leaving(&self) -> impl Iterator<Item = &Lease> {
+    pub(super) fn leaving(&self) -> impl Iterator<Item = &Lease> {
         let measured = self.knowledge.values().filter_map(|k| k.measuring.as_ref());
         let instances = self.instances.values().filter(|i| !i.is_live());
         let leases = instances.filter_map(|i| i.lease.as_ref());
-        leases.chain(measured.map(|measuring| &measuring.lease))
+        let moving = self.instances.values().filter_map(|i| i.moving.as_ref());
+        let replicas = moving.filter(|moving| !moving.comes).map(|moving| &moving.lease);
+        leases
+            .chain(replicas)
+            .chain(measured.map(|measuring| &measuring.lease))
     }
 
     /// Idle instances that nobody waits for, the first victim first. Those that `min_instances` keeps come last: what is kept for nobody gives

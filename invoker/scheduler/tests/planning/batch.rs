@@ -3,7 +3,7 @@
 use crate::given::{MIB, chain, dag_document, id, profile_document};
 use proptest::prelude::*;
 use proto::ffs::profile::{BatchTimes, ProfileDocument};
-use proto::id::ProfileName;
+use proto::id::{LaneId, ProfileName};
 use proto::unit::{Bytes, Millis};
 use scheduler::batch::{BatchLane, at_once, batched, choose};
 use scheduler::dag::{ComponentSet, Dag};
@@ -51,7 +51,7 @@ fn kind() -> ProfileName {
 /// Each component in a lane of its own.
 fn apart(kind: &ProfileName, memory: u64) -> [BatchLane<'_>; 2] {
     [0, 1].map(|at| BatchLane {
-        stage: at as u16,
+        original: LaneId::new(at as u16, 0),
         components: ComponentSet::of(at),
         kind,
         memory: Bytes(memory),

@@ -329,6 +329,16 @@ impl Play {
                 lane: lane.parse().unwrap(),
                 because: rest(3),
             },
+            ["joined", instance] => Event::Joined {
+                instance: instance.parse().unwrap(),
+            },
+            ["join-failed", instance, ..] => Event::JoinFailed {
+                instance: instance.parse().unwrap(),
+                fault: Fault::developer(rest(2)),
+            },
+            ["left", instance] => Event::Left {
+                instance: instance.parse().unwrap(),
+            },
             ["swapped-out", instance] => Event::SwappedOut {
                 instance: instance.parse().unwrap(),
             },

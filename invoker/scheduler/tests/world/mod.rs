@@ -3,6 +3,8 @@
 //! and played again.
 
 use crate::documents::{chain, inventory, profile_rows};
+use proto::ffs::Document as _;
+use proto::ffs::assignment::AssignmentDocument;
 use proto::ffs::migs::{MigsDocument, SliceState};
 use proto::id::{ActivationId, InstanceId, LaneId, SliceUuid};
 use proto::unit::{Bytes, Millis};
@@ -59,6 +61,8 @@ enum Open {
     Evict(InstanceId),
     Wake(InstanceId),
     Share(InstanceId),
+    Join(InstanceId, LaneId),
+    Leave(InstanceId, LaneId),
     /// A lane on a shared slice computes.
     Turn(InstanceId, LaneId, u64),
 }
@@ -113,13 +117,30 @@ struct Instance {
     runs: BTreeSet<ActivationId>,
 }
 
+impl Instance {
+    /// A replica is gone.
+    fn lose(&mut self, lane: LaneId) {
+        self.memory.0 -= self.memory.0 / self.lanes.len() as u64;
+        let at = self
+            .lanes
+            .iter()
+            .position(|(id, _)| *id == lane)
+            .expect("it was there");
+        let (_, slice) = self.lanes.remove(at);
+        self.slices.retain(|other| *other != slice);
+    }
+}
+
 pub(crate) struct World {
     scheduler: Scheduler,
     choices: Choices,
     now: Instant,
     /// Much memory, and no plain activations: slices are what is short.
     pipelines_only: bool,
+    /// One function of one namespace has nearly all requests, so that they wait for each other.
+    crowded: bool,
     budget: Bytes,
+    slices: &'static [&'static str],
     migs: MigsDocument,
     activations: BTreeMap<ActivationId, Activation>,
     containers: BTreeMap<ContainerNumber, Container>,
@@ -135,7 +156,10 @@ pub(crate) struct World {
 }
 
 const SLICES: &[&str] = &["3g.40gb=1000", "2g.20gb=500", "1g.10gb=300", "1g.10gb=300"];
+/// In a crowded world: a pipeline of two lanes, and one that could be a replica or somebody else's.
+const FEW_SLICES: &[&str] = &["1g.10gb=300", "1g.10gb=300", "1g.10gb=300"];
 const ACTIONS: &[&str] = &["guest/a", "guest/b", "jane/c"];
+const CROWDED: &str = "jane/c";
 const NAMESPACES: &[&str] = &["guest", "jane"];
 
 /// Components with MiB of weights, by action.
@@ -143,13 +167,15 @@ fn components(action: &str) -> &'static [(&'static str, u64)] {
     match action {
         "guest/a" => &[("x", 100)],
         "guest/b" => &[("x", 450), ("y", 250), ("z", 600)],
-        _ => &[("x", 280), ("y", 280)],
+        _ => &[("x", 100), ("y", 290)],
     }
 }
 
 impl World {
     pub(crate) fn new(mut choices: Choices) -> Self {
         let pipelines_only = choices.one_in(2);
+        let crowded = pipelines_only && choices.one_in(3);
+        let slices = if crowded { FEW_SLICES } else { SLICES };
         let settings = Settings {
             user_memory: Bytes::mib(if pipelines_only { 8192 } else { 1024 } + 256 * choices.below(4) as u64),
             stem_cells: stem_cells(&mut choices),
@@ -170,8 +196,10 @@ impl World {
             choices,
             now: Instant::ZERO,
             pipelines_only,
+            crowded,
             budget,
-            migs: inventory(SLICES),
+            slices,
+            migs: inventory(slices),
             activations: BTreeMap::new(),
             containers: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -193,6 +221,8 @@ impl World {
         while self.choices.any_left() {
             match self.choices.below(16) {
                 0..=2 => self.request(),
+                3..=5 if self.crowded => self.request(),
+                15 if self.crowded && !self.choices.one_in(4) => {}
                 3..=10 => self.end_something(),
                 11 if self.choices.one_in(2) => self.ask_for_a_turn(),
                 11 | 12 => self.pass_time(),
@@ -207,7 +237,7 @@ impl World {
     /// Ends all that is under way and lets time pass, until nothing is left to do; everything goes
     /// well from now on.
     pub(crate) fn settle(&mut self) {
-        self.migs = inventory(SLICES);
+        self.migs = inventory(self.slices);
         self.tell(Event::Inventory(self.migs.clone()));
         let end = self.now + Duration::from_secs(3600);
         loop {
@@ -321,19 +351,24 @@ impl World {
         assert_eq!(held, self.held.values().sum::<Duration>(), "MIG time");
         assert_eq!(gpu.times.held, self.gpu_held, "GPU time");
         assert!(gpu.times.held <= self.now.0 && gpu.times.busy <= gpu.times.held);
-        assert!(gpu.times.held <= held && held <= gpu.times.held * SLICES.len() as u32);
-        assert!(gpu.times.busy <= busy && busy <= gpu.times.busy * SLICES.len() as u32);
+        assert!(gpu.times.held <= held && held <= gpu.times.held * self.slices.len() as u32);
+        assert!(gpu.times.busy <= busy && busy <= gpu.times.busy * self.slices.len() as u32);
         assert!(migs.iter().all(|mig| mig.times.busy <= mig.times.held));
     }
 
     fn request(&mut self) {
         let id = ActivationId::from_u128(self.activations.len() as u128 + 1);
-        let name = ACTIONS[self.choices.below(ACTIONS.len())];
-        let revision = ["1-a", "1-a", "1-a", "2-b"][self.choices.below(4)];
+        let crowd = self.crowded && !self.choices.one_in(6);
+        let name = if crowd {
+            CROWDED
+        } else {
+            ACTIONS[self.choices.below(ACTIONS.len())]
+        };
+        let revision = ["1-a", "1-a", "1-a", "2-b"][if crowd { 0 } else { self.choices.below(4) }];
         let ffs = self.choices.one_in(2) || self.pipelines_only;
-        let most = [None, Some(1), Some(0)][self.choices.below(3)];
+        let most = [None, Some(1), Some(0)][if crowd { 0 } else { self.choices.below(3) }];
         let action = Action {
-            namespace: NAMESPACES[self.choices.below(2)].to_owned(),
+            namespace: NAMESPACES[if crowd { 0 } else { self.choices.below(2) }].to_owned(),
             name: name.to_owned(),
             revision: revision.to_owned(),
             identity: format!("{name} {revision} {ffs}"),
@@ -420,8 +455,8 @@ impl World {
     }
 
     fn change_slices(&mut self) {
-        let mut migs = inventory(SLICES);
-        let at = self.choices.below(SLICES.len() + 1);
+        let mut migs = inventory(self.slices);
+        let at = self.choices.below(self.slices.len() + 1);
         match (migs.slices.get_mut(at), self.choices.below(2)) {
             (Some(slice), 0) => slice.state = SliceState::Fenced,
             (Some(_), _) => {
@@ -539,6 +574,26 @@ impl World {
                 };
                 known.asks = known.will_ask.pop_front().expect("it was told");
                 self.tell(Event::Sharing { instance });
+            }
+            Open::Join(instance, lane) => {
+                let Some(known) = self.instances.get_mut(&instance) else {
+                    return;
+                };
+                if fails {
+                    known.lose(lane);
+                    let fault = Fault::developer("no such module");
+                    self.tell(Event::JoinFailed { instance, fault });
+                } else {
+                    known.limit += 1;
+                    self.tell(Event::Joined { instance });
+                }
+            }
+            Open::Leave(instance, lane) => {
+                let Some(known) = self.instances.get_mut(&instance) else {
+                    return;
+                };
+                known.lose(lane);
+                self.tell(Event::Left { instance });
             }
             Open::Turn(instance, lane, turn) => self.tell(Event::TurnReturned { instance, lane, turn }),
             Open::InstanceStop(instance) => {
@@ -683,6 +738,12 @@ impl World {
         });
     }
 
+    /// Whether a replica comes or goes.
+    fn moves(&self, instance: &InstanceId) -> bool {
+        let of = |open: &Open| matches!(open, Open::Join(i, _) | Open::Leave(i, _) if i == instance);
+        self.open.iter().any(of)
+    }
+
     fn container(&mut self, number: ContainerNumber) -> &mut Container {
         self.containers
             .get_mut(&number)
@@ -737,6 +798,51 @@ impl World {
                 let known = self.instances.get_mut(&instance).expect("what shares is there");
                 known.will_ask.push_back(shared);
                 self.open.push(Open::Share(instance));
+            }
+            Command::Join(join) => {
+                assert_eq!(AssignmentDocument::check(&join.assignment), Ok(()));
+                let known = self
+                    .instances
+                    .get_mut(&join.instance)
+                    .expect("what is joined is there");
+                assert!(
+                    known.ready && !known.stopping && !known.asks,
+                    "{known:?} is joined"
+                );
+                let lanes = |assignment: &AssignmentDocument| -> Vec<(LaneId, SliceUuid)> {
+                    assignment
+                        .lanes()
+                        .map(|lane| (lane.id, lane.mig.uuid.clone()))
+                        .collect()
+                };
+                let slice = join
+                    .assignment
+                    .lane(join.lane)
+                    .expect("its lane")
+                    .mig
+                    .uuid
+                    .clone();
+                known.lanes.push((join.lane, slice.clone()));
+                let sorted: BTreeSet<_> = known.lanes.iter().cloned().collect();
+                assert_eq!(lanes(&join.assignment), sorted.into_iter().collect::<Vec<_>>());
+                known.slices.push(slice);
+                known.memory.0 += join.memory.0;
+                assert!(!self.moves(&join.instance), "one at a time");
+                self.open.push(Open::Join(join.instance, join.lane));
+            }
+            Command::Leave {
+                instance,
+                lane,
+                assignment,
+                ..
+            } => {
+                assert_eq!(AssignmentDocument::check(&assignment), Ok(()));
+                let known = self.instances.get_mut(&instance).expect("what is left is there");
+                assert!(assignment.lane(lane).is_none());
+                assert_eq!(assignment.lanes().count(), known.lanes.len() - 1);
+                known.limit -= 1;
+                assert!(!self.moves(&instance), "one at a time");
+                self.open.push(Open::Leave(instance, lane));
             }
             Command::GrantTurn { instance, lane, turn } => {
                 let known = self

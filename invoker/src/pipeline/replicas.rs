@@ -1,0 +1,281 @@
+//! A replica joins a running instance, or leaves it: the other lanes go on meanwhile.
+//!
+//! ```text
+//! join:   assignment.json ─► container ─► hello ─► state run ─► loaded ─┐
+//!                                           └─► other lanes: open rings ─┴─► head: switch ─► switched
+//! leave:  assignment.json ─► all lanes: open rings (none) ─► head: switch ─► switched ─► container goes
+//! ```
+//! Up to the switch a failure is the replica's alone. From there on requests go through it, and its end is that of
+//! the instance.
+
+use super::control::{Heard, LaneEvent};
+use super::instance::{Instance, Lane, Report};
+use super::start::{self, CHANGE_LIMIT, LEAST_START_LIMIT, LaneOf, Scaffold};
+use super::{Example, Pipelines};
+use crate::container::{Container, SliceLimits};
+use crate::readiness::because;
+use proto::ffs::assignment::{AssignmentDocument, Lane as AssignedLane};
+use proto::ffs::control::InvokerMessage;
+use proto::ffs::migs::MigsDocument;
+use proto::ffs::state::Desired;
+use proto::id::LaneId;
+use scheduler::command::Join;
+use scheduler::fault::Fault;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+impl Pipelines {
+    /// Starts one more lane of an instance, and lets requests go through it.
+    ///
+    /// # Errors
+    /// Whose fault it is, with a sentence; nothing of the lane is left, and the instance is as it was.
+    pub async fn join(&self, instance: &Arc<Instance>, join: &Join, example: &Example) -> Result<(), Fault> {
+        let _alone = instance.moving.lock().await;
+        let mut scaffold = Scaffold::default();
+        let limit = example.executable.time_limit().max(LEAST_START_LIMIT);
+        let outcome = tokio::select! {
+            outcome = self.add_lane(instance, join, example, &mut scaffold) => outcome,
+            () = instance.stopping.cancelled() => Err(Fault::whisk("the instance is being stopped")),
+            () = tokio::time::sleep(limit) => {
+                Err(Fault::developer(format!("the replica did not load within {} ms", limit.as_millis())))
+            }
+        };
+        match outcome {
+            Ok(assignment) => self.switch(instance, assignment.epoch).await,
+            Err(fault) => {
+                warn!(instance = %instance.id, lane = %join.lane, %fault, "a replica did not come up");
+                scaffold.settle().await;
+                self.clear(scaffold.containers.iter(), None).await;
+                return Err(fault);
+            }
+        }
+        info!(instance = %instance.id, lane = %join.lane, "joined");
+        Ok(())
+    }
+
+    /// Lets no more requests go through a lane, and takes it down. If that does not work the instance is given up.
+    pub async fn leave(&self, instance: &Arc<Instance>, lane: LaneId, assignment: &AssignmentDocument) {
+        let _alone = instance.moving.lock().await;
+        let assignment = AssignmentDocument {
+            epoch: instance.changes.next(),
+            ..assignment.clone()
+        };
+        let mut news = instance.news.listen();
+        if let Err(error) = write(instance, &assignment, None).await {
+            return give_up(instance, lane, &error.to_string());
+        }
+        let mut asked = tell(instance, assignment.epoch);
+        let answered = async {
+            while !asked.is_empty() {
+                let Some(LaneEvent { lane, heard }) = news.recv().await else {
+                    break;
+                };
+                if let Heard::Assignment { epoch, error, .. } = heard
+                    && epoch == assignment.epoch
+                {
+                    asked.remove(&lane);
+                    if let Some(error) = error {
+                        return Err((lane, error));
+                    }
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            outcome = tokio::time::timeout(CHANGE_LIMIT, answered) => match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err((lane, error))) => return give_up(instance, lane, &error),
+                Err(_) => return give_up(instance, lane, "not all lanes took note that it leaves"),
+            },
+            () = instance.stopping.cancelled() => return,
+        }
+        self.switch(instance, assignment.epoch).await;
+        let Some(leaving) = instance.lane(lane) else {
+            return;
+        };
+        if instance.stopping.is_cancelled() {
+            return; // it goes with the others
+        }
+        leaving.leaves.store(true, Ordering::Release);
+        instance.changes.leave(lane);
+        self.clear(std::iter::once(&leaving.container), None).await;
+        instance.change_lanes(|lanes| lanes.remove(&lane));
+        info!(instance = %instance.id, %lane, "left");
+    }
+
+    async fn add_lane(
+        &self,
+        instance: &Arc<Instance>,
+        join: &Join,
+        example: &Example,
+        scaffold: &mut Scaffold,
+    ) -> Result<AssignmentDocument, Fault> {
+        let assignment = AssignmentDocument {
+            epoch: instance.changes.next(),
+            ..join.assignment.clone()
+        };
+        let assigned = assignment
+            .lane(join.lane)
+            .ok_or_else(|| Fault::whisk(format!("the assignment has no lane {}", join.lane)))?;
+        let news = instance.news.listen();
+        write(instance, &assignment, Some(&join.migs)).await?;
+        let limits = {
+            let remains = instance.remains.lock().await;
+            let remains = remains.as_ref().ok_or_else(stopped)?;
+            let of = LaneOf {
+                assignment: &assignment,
+                migs: &join.migs,
+                layer: remains.layer.path(),
+                shared_memory: remains.shared_memory.as_ref(),
+                uid: instance.uid,
+                memory: join.memory,
+            };
+            let token = remains.control.expect(join.lane, assignment.epoch);
+            let (spec, limits) = self.lane_spec(assigned, &of, token, example)?;
+            scaffold.start(join.lane, spec, &self.engine);
+            limits
+        };
+        let mut joining = Joining {
+            pipelines: self,
+            instance,
+            assignment: &assignment,
+            lane: assigned,
+            news,
+        };
+        let container = joining.load(scaffold, limits).await?;
+        let (lane, epoch) = (join.lane, assignment.epoch);
+        instance.changes.join(lane, epoch);
+        instance.change_lanes(|lanes| lanes.insert(lane, Lane::new(assigned, container)));
+        // Whoever watches the lanes has ended with the instance, or sees this one's end from now on.
+        let _ = instance.news.watched.send(lane);
+        Ok(assignment)
+    }
+
+    /// Requests take the ways of the assignment of that epoch from now on; returns when none is left on the old ones,
+    /// or the instance ends.
+    async fn switch(&self, instance: &Arc<Instance>, epoch: u64) {
+        let mut news = instance.news.listen();
+        let told = InvokerMessage::Assignment { epoch, switch: true };
+        // A head that has gone is reported by whoever watches it.
+        let _ = instance.speaker.send(LaneId::HEAD, told);
+        let switched = async {
+            while let Some(LaneEvent { heard, .. }) = news.recv().await {
+                if matches!(heard, Heard::Assignment { epoch: of, switched: true, .. } if of == epoch) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = switched => {}
+            () = instance.stopping.cancelled() => {}
+            // A request may be on its old way for as long as the action may run.
+            () = tokio::time::sleep(instance.time_limit + CHANGE_LIMIT) => {
+                give_up(instance, LaneId::HEAD, "requests do not take their new ways");
+            }
+        }
+    }
+}
+
+/// A replica on its way to being loaded, and the other lanes to having opened their rings to it.
+struct Joining<'a> {
+    pipelines: &'a Pipelines,
+    instance: &'a Instance,
+    assignment: &'a AssignmentDocument,
+    lane: &'a AssignedLane,
+    news: mpsc::UnboundedReceiver<LaneEvent>,
+}
+
+impl Joining<'_> {
+    async fn load(
+        &mut self,
+        scaffold: &mut Scaffold,
+        limits: Option<SliceLimits>,
+    ) -> Result<Container, Fault> {
+        let (_, started) = scaffold
+            .next()
+            .await
+            .ok_or_else(|| Fault::whisk("nothing was started"))?;
+        let container = started.map_err(|error| start::as_fault(&error))?;
+        let engine = self.pipelines.engine.as_ref();
+        let id = container.id.clone();
+        let ended = engine.ended(&id);
+        tokio::pin!(ended);
+        let (mut loaded, mut asked) = (false, None);
+        while !loaded
+            || asked
+                .as_ref()
+                .is_none_or(|asked: &BTreeSet<LaneId>| !asked.is_empty())
+        {
+            let event = tokio::select! {
+                event = self.news.recv() => event.ok_or_else(stopped)?,
+                exit = &mut ended => return Err(self.developer(&exit.to_string())),
+            };
+            let own = event.lane == self.lane.id;
+            match event.heard {
+                Heard::Hello if own => {
+                    if let Some(limits) = limits {
+                        let limited = engine.limit(&container.id, limits).await;
+                        limited.map_err(|error| start::as_fault(&error))?;
+                    }
+                    let run = InvokerMessage::State(start::state(self.assignment.epoch, Desired::Run));
+                    let sent = self.instance.speaker.send(event.lane, run);
+                    sent.map_err(|error| Fault::whisk(error.to_string()))?;
+                    asked = Some(tell(self.instance, self.assignment.epoch));
+                }
+                Heard::Loaded { .. } if own => loaded = true,
+                Heard::Failed { sentence, at } if own => {
+                    return Err(self.developer(&start::failure(&sentence, at)));
+                }
+                Heard::Closed { because } if own => return Err(self.developer(&because)),
+                Heard::Assignment { epoch, error, .. } if epoch == self.assignment.epoch => {
+                    if let Some(error) = error {
+                        return Err(Fault::developer(self.instance.in_lane(event.lane, &error)));
+                    }
+                    if let Some(asked) = &mut asked {
+                        asked.remove(&event.lane);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(container)
+    }
+
+    fn developer(&self, why: &str) -> Fault {
+        Fault::developer(start::in_lane(self.assignment, self.lane.id, why))
+    }
+}
+
+/// Tells the lanes that there is another assignment, and which ones will say that they are ready for it.
+fn tell(instance: &Instance, epoch: u64) -> BTreeSet<LaneId> {
+    let told = |lane: &LaneId| {
+        let message = InvokerMessage::Assignment { epoch, switch: false };
+        // One that has gone is reported by whoever watches it.
+        instance.speaker.send(*lane, message).is_ok()
+    };
+    instance.lanes().into_keys().filter(told).collect()
+}
+
+async fn write(
+    instance: &Instance,
+    assignment: &AssignmentDocument,
+    migs: Option<&MigsDocument>,
+) -> Result<(), Fault> {
+    let remains = instance.remains.lock().await;
+    let layer = &remains.as_ref().ok_or_else(stopped)?.layer;
+    let written = layer.write_assignment(assignment, migs);
+    written.map_err(|error| Fault::whisk(because(&error)))
+}
+
+fn stopped() -> Fault {
+    Fault::whisk("the instance is being stopped")
+}
+
+fn give_up(instance: &Instance, lane: LaneId, why: &str) {
+    let because = instance.in_lane(lane, why);
+    warn!(instance = %instance.id, %because, "a lane is given up");
+    instance.report.tell(Report::Died { lane, because });
+}
