@@ -128,7 +128,7 @@ fn placement(of: &Explained<'_>) -> String {
         .find(|partition| partition.rank == of.assignment.rank);
     let mut table = table(["lane", "components", "slice", "profile", "needs", "slice has"]);
     for (index, stage) in of.assignment.stages.iter().enumerate() {
-        for (lane_index, lane) in stage.lanes.iter().enumerate() {
+        for lane in &stage.lanes {
             let components: Vec<&str> = lane
                 .components
                 .iter()
@@ -136,9 +136,13 @@ fn placement(of: &Explained<'_>) -> String {
                 .collect();
             let needs = ranked
                 .and_then(|p| p.stages.get(index))
-                .and_then(|s| s.lanes.get(lane_index));
+                .and_then(|s| s.lanes.get(usize::from(lane.original().lane)));
+            let name = match lane.replica_of {
+                Some(original) => format!("{}, replica of {original}", lane.id),
+                None => lane.id.to_string(),
+            };
             table.add_row([
-                lane.id.to_string(),
+                name,
                 components.join(", "),
                 lane.mig.uuid.to_string(),
                 lane.mig.profile.to_string(),

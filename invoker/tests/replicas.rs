@@ -158,6 +158,7 @@ async fn a_slow_lane_gets_a_replica_and_gives_it_up_for_another_function() {
         );
     }
     let joined = status(&daemon).await;
+    assert_eq!(joined["instances"][0]["plan"], "Quick|Slow*2");
     let because = decisions(&joined, "join");
     assert!(because[0].starts_with("requests wait for s1l0: "), "{because:?}");
     let explained = daemon.page("/status").await;

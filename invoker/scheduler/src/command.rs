@@ -3,8 +3,7 @@
 use crate::decision::Decision;
 use crate::fault::Blame;
 use crate::reason::{
-    Assigned, EvictReason, LeaveReason, Refusal, RemovalReason, ShareReason, StartReason, StopReason,
-    WakeReason,
+    Assigned, EvictReason, Refusal, RemovalReason, ShareReason, StartReason, StopReason, WakeReason,
 };
 use crate::work::{ActionRevision, ContainerNumber, FunctionKey, Saved};
 use proto::ffs::assignment::AssignmentDocument;
@@ -51,15 +50,9 @@ pub enum Command {
         instance: InstanceId,
     },
     /// Start one more lane of a running instance, and let requests go through it. → `Joined` or `JoinFailed`
-    Join(Box<Join>),
+    Join(Box<Rewrite>),
     /// Let no more requests go through this lane, a replica, and take it down. → `Left`
-    Leave {
-        instance: InstanceId,
-        lane: LaneId,
-        /// The instance without it.
-        assignment: Box<AssignmentDocument>,
-        because: LeaveReason,
-    },
+    Leave(Box<Rewrite>),
     /// Move the weights of all lanes to host memory; nothing is in flight. The containers stay.
     /// → `SwappedOut`, or `LaneDied` of a lane that cannot
     Evict {
@@ -144,15 +137,16 @@ pub struct Start {
     pub because: Arc<Decision>,
 }
 
-/// One more lane for a running instance.
+/// Another assignment for a running instance: with one more replica, or one less.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Join {
+pub struct Rewrite {
     pub instance: InstanceId,
     pub function: FunctionKey,
+    /// The replica.
     pub lane: LaneId,
     /// Memory limit of its container.
     pub memory: Bytes,
-    /// The instance with it. Its epoch is for whoever writes it down.
+    /// With it, or without it. Its epoch is for whoever writes it down.
     pub assignment: AssignmentDocument,
     pub dag: Arc<DagDocument>,
     pub ranking: Arc<RankingDocument>,
@@ -226,21 +220,21 @@ impl fmt::Display for Command {
                 )
             }
             Self::Route { activation, instance } => write!(f, "route {activation} to {instance}"),
-            Self::Join(join) => {
-                let Join {
+            Self::Join(rewrite) => {
+                let Rewrite {
                     instance,
                     memory,
                     because,
                     ..
-                } = join.as_ref();
+                } = rewrite.as_ref();
                 write!(f, "join {instance} with {memory}: {because}")
             }
-            Self::Leave {
-                instance,
-                lane,
-                because,
-                ..
-            } => write!(f, "{lane} leaves {instance}: {because}"),
+            Self::Leave(rewrite) => {
+                let Rewrite {
+                    instance, because, ..
+                } = rewrite.as_ref();
+                write!(f, "leave {instance}: {because}")
+            }
             Self::Evict { instance, because } => write!(f, "evict {instance}: {because}"),
             Self::Wake { instance, because } => write!(f, "wake {instance}: {because}"),
             Self::Share {

@@ -73,7 +73,7 @@ pub struct InstanceView {
     pub function: String,
     /// As [`State::name`](crate::instance::State::name) says it.
     pub state: &'static str,
-    /// Key of the partition.
+    /// Key of the partition; a lane with replicas has their number behind it, `m1|m2*3`.
     pub plan: String,
     pub slices: Vec<String>,
     pub in_flight: usize,
@@ -96,7 +96,7 @@ impl View {
             instance: instance.id.to_string(),
             function: instance.function.to_string(),
             state: instance.state.name(),
-            plan: instance.key.clone(),
+            plan: instance.plan(),
             slices: instance.slices().map(ToString::to_string).collect(),
             in_flight: instance.runs.len(),
             limit: instance.limit,

@@ -13,7 +13,7 @@ use proto::ffs::state::Desired;
 use proto::id::{ActivationId, InstanceId};
 use proto::unit::Bytes;
 use proto::whisk::transid::TransactionId;
-use scheduler::command::{Join, Purpose, Start};
+use scheduler::command::{Purpose, Rewrite, Start};
 use scheduler::event::Outcome;
 use scheduler::fault::{Blame, Fault};
 use scheduler::reason::{Refusal, StartReason, WakeReason};
@@ -84,21 +84,7 @@ impl Dispatcher {
             Command::Route { activation, instance } => self.route(activation, &instance),
             Command::Stop { instance, because } => self.stop(instance, &because.to_string()),
             Command::Join(join) => self.join(*join),
-            Command::Leave {
-                instance,
-                lane,
-                assignment,
-                because,
-            } => {
-                info!(%instance, %lane, %because, "leave");
-                let Some(found) = self.instances.get(&instance).cloned() else {
-                    return self.inbox.event(Event::Left { instance });
-                };
-                self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
-                    hands.pipelines.leave(&found, lane, &assignment).await;
-                    inbox.event(Event::Left { instance });
-                });
-            }
+            Command::Leave(leave) => self.leave(*leave),
             Command::Evict { instance, because } => {
                 info!(%instance, %because, "evict");
                 self.change(&instance, Desired::Evict, None);
@@ -203,8 +189,7 @@ impl Dispatcher {
             migs: &start.migs,
             because: &start.because,
         };
-        self.explanations
-            .insert(start.function.of.action.clone(), explain::instance(&explained));
+        self.explain(&start.function, &explained);
         let example = self.example(&start.function.of);
         let inbox = self.inbox.clone();
         let hands = Arc::clone(&self.hands);
@@ -228,23 +213,43 @@ impl Dispatcher {
         });
     }
 
-    fn join(&mut self, join: Join) {
+    fn explain(&mut self, function: &FunctionKey, of: &Explained<'_>) {
+        self.explanations
+            .insert(function.of.action.clone(), explain::instance(of));
+    }
+
+    fn explain_rewrite(&mut self, rewrite: &Rewrite) {
+        let explained = Explained {
+            dag: &rewrite.dag,
+            ranking: &rewrite.ranking,
+            assignment: &rewrite.assignment,
+            migs: &rewrite.migs,
+            because: &rewrite.because,
+        };
+        self.explain(&rewrite.function, &explained);
+    }
+
+    fn leave(&mut self, leave: Rewrite) {
+        let id = leave.instance.clone();
+        info!(instance = %id, lane = %leave.lane, because = %leave.because, "leave");
+        self.explain_rewrite(&leave);
+        let Some(instance) = self.instances.get(&id).cloned() else {
+            return self.inbox.event(Event::Left { instance: id });
+        };
+        self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
+            hands.pipelines.leave(&instance, &leave).await;
+            inbox.event(Event::Left { instance: id });
+        });
+    }
+
+    fn join(&mut self, join: Rewrite) {
         let id = join.instance.clone();
         info!(instance = %id, lane = %join.lane, because = %join.because, "join");
+        self.explain_rewrite(&join);
         let Some(instance) = self.instances.get(&id).cloned() else {
             let fault = Fault::whisk(format!("instance {id} is gone"));
             return self.inbox.event(Event::JoinFailed { instance: id, fault });
         };
-        self.explanations.insert(
-            join.function.of.action.clone(),
-            explain::instance(&Explained {
-                dag: &join.dag,
-                ranking: &join.ranking,
-                assignment: &join.assignment,
-                migs: &join.migs,
-                because: &join.because,
-            }),
-        );
         let example = self.example(&join.function.of);
         self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
             let joined = async {

@@ -19,7 +19,7 @@ use proto::ffs::control::InvokerMessage;
 use proto::ffs::migs::MigsDocument;
 use proto::ffs::state::Desired;
 use proto::id::LaneId;
-use scheduler::command::Join;
+use scheduler::command::Rewrite;
 use scheduler::fault::Fault;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,7 +32,12 @@ impl Pipelines {
     ///
     /// # Errors
     /// Whose fault it is, with a sentence; nothing of the lane is left, and the instance is as it was.
-    pub async fn join(&self, instance: &Arc<Instance>, join: &Join, example: &Example) -> Result<(), Fault> {
+    pub async fn join(
+        &self,
+        instance: &Arc<Instance>,
+        join: &Rewrite,
+        example: &Example,
+    ) -> Result<(), Fault> {
         let _alone = instance.moving.lock().await;
         let mut scaffold = Scaffold::default();
         let limit = example.executable.time_limit().max(LEAST_START_LIMIT);
@@ -57,11 +62,12 @@ impl Pipelines {
     }
 
     /// Lets no more requests go through a lane, and takes it down. If that does not work the instance is given up.
-    pub async fn leave(&self, instance: &Arc<Instance>, lane: LaneId, assignment: &AssignmentDocument) {
+    pub async fn leave(&self, instance: &Arc<Instance>, leave: &Rewrite) {
         let _alone = instance.moving.lock().await;
+        let lane = leave.lane;
         let assignment = AssignmentDocument {
             epoch: instance.changes.next(),
-            ..assignment.clone()
+            ..leave.assignment.clone()
         };
         let mut news = instance.news.listen();
         if let Err(error) = write(instance, &assignment, None).await {
@@ -109,7 +115,7 @@ impl Pipelines {
     async fn add_lane(
         &self,
         instance: &Arc<Instance>,
-        join: &Join,
+        join: &Rewrite,
         example: &Example,
         scaffold: &mut Scaffold,
     ) -> Result<AssignmentDocument, Fault> {

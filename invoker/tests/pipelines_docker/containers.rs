@@ -1,7 +1,10 @@
 //! What Docker says of lanes, and what of them is left.
 
-use crate::world::{CHAIN, in_world, inspect, instance, note, result};
+use crate::world::{Action, CHAIN, PATIENCE, World, docker, in_world, inspect, instance, note, result};
+use futures::future::join_all;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 /// L-10, L-12: lanes have the ordinary containers' security, a user of their own, the slice's limits, the config layer for
 /// reading, a tmpfs of their own, and no network unless they are the head.
@@ -67,6 +70,54 @@ fn lanes_have_what_their_slice_has_and_no_more() {
         assert_eq!(world.volumes_of(instance).len(), 1);
         world.end(instance).await;
     });
+}
+
+/// A replica in a container of its own takes its part of the requests; that it is killed ends the instance, as the end
+/// of any lane does.
+#[test]
+fn a_slow_lane_gets_a_replica_in_a_container_of_its_own() {
+    in_world(async |world| {
+        let slow = CHAIN.replace(
+            "        return np.sin",
+            "        time.sleep(0.3)\n        return np.sin",
+        );
+        let action = world
+            .action("slow", &slow, Some(json!({ "retry": true })), 60_000)
+            .await;
+        let first = world.run(&action, json!({})).await;
+        let instance = instance(&first).to_owned();
+        assert_eq!(world.lanes_of(&instance).len(), 3, "{first}");
+
+        let mut ran_in = BTreeSet::new();
+        let begun = Instant::now();
+        while ran_in.len() < 2 {
+            assert!(begun.elapsed() < PATIENCE, "no replica: {}", world.log());
+            for activation in burst(world, &action, 8, json!({})).await {
+                assert_eq!(result(&activation), result(&first), "{activation}");
+                let lanes = note(&activation, "ffs")["lanes"].as_array().expect("a list");
+                let second = lanes[1]["id"].as_str().expect("lanes have names").to_owned();
+                assert!(lanes.len() == 3 && second.starts_with("s1l"), "{activation}");
+                ran_in.insert(second);
+            }
+        }
+        let lanes = world.lanes_of(&instance);
+        assert!(lanes.iter().any(|lane| lane.ends_with("_s1l1")), "{lanes:?}");
+        assert_eq!(world.volumes_of(&instance).len(), 1);
+
+        let (answers, ()) = tokio::join!(burst(world, &action, 4, json!({ "told": "pause" })), async {
+            world.until_in_flight(&instance, 4).await;
+            let replica = lanes.iter().find(|lane| lane.ends_with("_s1l1"));
+            docker(&["kill", replica.expect("it was found above")]);
+        });
+        for activation in answers {
+            assert_eq!(result(&activation), result(&first), "run again: {activation}");
+        }
+        world.until_gone(&instance).await;
+    });
+}
+
+async fn burst(world: &World, action: &Action, requests: usize, arguments: Value) -> Vec<Value> {
+    join_all((0..requests).map(|_| world.run(action, arguments.clone()))).await
 }
 
 /// Two functions of two components each, which have equal weights.

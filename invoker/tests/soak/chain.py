@@ -1,5 +1,5 @@
 """Components with 130 MiB of weights each, as many as the first line of the code says; each takes its time, as a GPU
-would, and no CPU."""
+would, and no CPU. The last one takes so long that it gets a replica where a slice is free."""
 
 import time
 
@@ -10,11 +10,13 @@ SIZE = 4096
 
 
 class Part(FFS.Module):
+    seconds = 0.05
+
     def load(self):
         self.weights = np.full(130 * 2**20 // 4, self.factor, np.float32)
 
     def forward(self, x):
-        time.sleep(0.05)
+        time.sleep(self.seconds)
         return x * self.weights[:SIZE]
 
 
@@ -28,6 +30,7 @@ class Triple(Part):
 
 class Fourfold(Part):
     factor = 4
+    seconds = 0.15
 
 
 class Chain(FFS.FFaaS):

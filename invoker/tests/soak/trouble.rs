@@ -52,18 +52,18 @@ async fn kill(world: &Arc<World>, random: &mut StdRng) -> Option<Kill> {
     };
     let instances: Vec<&Value> = status["instances"].as_array()?.iter().filter(ready).collect();
     let instance = *instances.get(random.random_range(0..instances.len().max(1)))?;
-    // A chain has one lane a stage; they hold their slices in this order, or none while they are warm.
-    let stages = instance["plan"].as_str()?.split('|').count();
-    let place = random.random_range(0..stages);
+    let lanes = lanes(instance["plan"].as_str()?);
+    let place = random.random_range(0..lanes.len());
     let at = Instant::now();
     let mut kill = Kill {
         tenant: instance["function"].as_str()?.split('/').next()?.to_owned(),
         instance: instance["instance"].as_str()?.to_owned(),
-        lane: format!("s{place}l0"),
+        lane: lanes[place].clone(),
         slice: instance["slices"][place].as_str().map(str::to_owned),
         at,
         done: at,
-        limit: instance["limit"].as_u64()?,
+        // A replica may join meanwhile.
+        limit: instance["limit"].as_u64()? + 1,
     };
     let (world, of) = (Arc::clone(world), kill.clone());
     let which = random.random();
@@ -76,6 +76,18 @@ async fn kill(world: &Arc<World>, random: &mut StdRng) -> Option<Kill> {
         kill.lane, kill.instance, kill.tenant, instance["state"], instance["in_flight"]
     );
     there.then_some(kill)
+}
+
+/// The lanes of a chain in the order in which they hold their slices (none while they are warm): one a stage, then the
+/// replicas of the one that has any.
+fn lanes(plan: &str) -> Vec<String> {
+    let stages: Vec<&str> = plan.split('|').collect();
+    let mut lanes: Vec<String> = (0..stages.len()).map(|stage| format!("s{stage}l0")).collect();
+    for (stage, key) in stages.iter().enumerate() {
+        let count = key.split_once('*').map_or(1, |(_, count)| count.parse().unwrap());
+        lanes.extend((1..count).map(|replica| format!("s{stage}l{replica}")));
+    }
+    lanes
 }
 
 /// A critical error on one slice, which is made anew some time later; for the one that a function cannot do

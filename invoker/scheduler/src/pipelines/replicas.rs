@@ -10,11 +10,12 @@ use super::running::{Instance, Moving, Place};
 use super::{Pipelines, State};
 use crate::assignment::{ring_bytes, with_replica, without_replica};
 use crate::batch;
-use crate::command::{Command, Join};
+use crate::command::{Command, Rewrite};
 use crate::decision::{Decision, What};
 use crate::fault::Fault;
 use crate::free::FreeSlices;
 use crate::instant::Instant;
+use crate::knowledge::Ranked;
 use crate::reason::LeaveReason;
 use crate::slices::Holder;
 use crate::step::Step;
@@ -47,11 +48,9 @@ impl Pipelines {
     /// The replica that would add most to what the function's instances answer, if one would add enough. Only
     /// where activations wait for each other: one alone is not answered sooner.
     fn best_replica(&mut self, key: &FunctionKey, now: Instant) -> Option<Replica> {
-        let ledger = self.ledger.as_ref()?;
-        let function = self.functions.get(key).filter(|f| f.rests_until <= now)?;
-        let ranked = self.knowledge.get_mut(&key.of)?;
-        let ranked = ranked.ranked(function.policy, ledger.kinds()).ok()??;
-        let free = ledger.free();
+        self.functions.get(key).filter(|f| f.rests_until <= now)?;
+        let ranked = self.ranked(key)?;
+        let free = self.ledger.as_ref()?.free();
         let being_replaced: Vec<u64> = self.instances.values().filter_map(|i| i.replaces).collect();
         let mut best: Option<Replica> = None;
         let may_have = |(number, instance): &(&u64, &Instance)| {
@@ -161,50 +160,65 @@ impl Pipelines {
         place.lane = lane;
         instance.joins += 1;
         instance.memory.0 += memory.0;
-        instance.assignment = assignment.clone();
-        let components: Vec<&str> = place
-            .components
-            .iter()
-            .map(|component| ranked.graph.id(component).as_str())
-            .collect();
-        let decision = Decision {
-            instance: Some(instance.id.to_string()),
-            chosen: Some(format!(
-                "{lane} with {} on {} {}",
-                components.join(","),
-                slice.profile,
-                slice.uuid
-            )),
-            ..Decision::new(
-                step.now,
-                What::Join,
-                key.to_string(),
-                format!(
-                    "requests wait for {of}: {:.1} answers a second instead of {:.1}",
-                    per_second(after),
-                    per_second(before)
-                ),
-            )
-        };
+        instance.assignment = assignment;
         instance.moving = Some(Moving {
             comes: true,
             place,
             lease,
         });
+        let because = format!(
+            "requests wait for {of}: {:.1} answers a second instead of {:.1}",
+            per_second(after),
+            per_second(before)
+        );
         self.accounts.count(What::Join, "slo");
-        let because = self.log.push(decision);
-        step.say(Command::Join(Box::new(Join {
+        let rewrite = self.rewrite(number, What::Join, because, &ranked, step);
+        step.say(Command::Join(Box::new(rewrite)));
+        true
+    }
+
+    /// What the lanes of an instance, one of which is moving, are to be told.
+    fn rewrite(
+        &mut self,
+        number: u64,
+        what: What,
+        because: String,
+        ranked: &Ranked,
+        step: &Step<'_>,
+    ) -> Rewrite {
+        let instance = &self.instances[&number];
+        let place = &instance
+            .moving
+            .as_ref()
+            .expect("one of its lanes is moving")
+            .place;
+        let components: Vec<&str> = place
+            .components
+            .iter()
+            .map(|component| ranked.graph.id(component).as_str())
+            .collect();
+        let because = self.log.push(Decision {
+            instance: Some(instance.id.to_string()),
+            chosen: Some(format!(
+                "{} with {} on {} {}",
+                place.lane,
+                components.join(","),
+                place.kind,
+                place.slice
+            )),
+            ..Decision::new(step.now, what, instance.function.to_string(), because)
+        });
+        Rewrite {
             instance: instance.id.clone(),
-            function: key.clone(),
-            lane,
-            memory,
-            assignment,
+            function: instance.function.clone(),
+            lane: place.lane,
+            memory: self.functions[&instance.function].memory,
+            assignment: instance.assignment.clone(),
             dag: Arc::clone(&ranked.dag),
             ranking: Arc::clone(&ranked.document),
-            migs: ledger.document(),
+            migs: self.ledger.as_ref().expect("instances have slices").document(),
             because,
-        })));
-        true
+        }
     }
 
     /// The replica serves.
@@ -255,7 +269,9 @@ impl Pipelines {
         else {
             return false;
         };
-        instance.assignment = without_replica(&instance.assignment, place.lane);
+        if comes {
+            instance.assignment = without_replica(&instance.assignment, place.lane);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.release(lease);
         }
@@ -296,7 +312,7 @@ impl Pipelines {
         let enough = wanted(&free);
         for (number, lane) in given_up.into_iter().filter(|_| enough) {
             let function = key.to_string();
-            self.leave(number, lane, LeaveReason::ForFunction { function }, step);
+            self.leave(number, lane, &LeaveReason::ForFunction { function }, step);
         }
         enough
     }
@@ -317,7 +333,15 @@ impl Pipelines {
         (may && used * fewer.bottleneck().as_secs_f64() <= MOST_USED).then_some(last)
     }
 
-    fn leave(&mut self, number: u64, lane: LaneId, because: LeaveReason, step: &mut Step<'_>) {
+    fn leave(&mut self, number: u64, lane: LaneId, because: &LeaveReason, step: &mut Step<'_>) {
+        let Some(key) = self
+            .instances
+            .get(&number)
+            .map(|instance| instance.function.clone())
+        else {
+            return;
+        };
+        let Some(ranked) = self.ranked(&key) else { return };
         let Some(instance) = self.instances.get_mut(&number) else {
             return;
         };
@@ -330,21 +354,23 @@ impl Pipelines {
         };
         let place = instance.places.remove(at);
         instance.limit -= instance.most_at_once() as usize;
+        instance.assignment = without_replica(&instance.assignment, lane);
         instance.moving = Some(Moving {
             comes: false,
             place,
             lease,
         });
-        let assignment = Box::new(without_replica(&instance.assignment, lane));
-        let instance = instance.id.clone();
         self.reckon(number);
-        self.note_about(number, step, What::Leave, because.label(), because.to_string());
-        step.say(Command::Leave {
-            instance,
-            lane,
-            assignment,
-            because,
-        });
+        self.accounts.count(What::Leave, because.label());
+        let rewrite = self.rewrite(number, What::Leave, because.to_string(), &ranked, step);
+        step.say(Command::Leave(Box::new(rewrite)));
+    }
+
+    /// How the function's partitions rank on the slices of this machine.
+    fn ranked(&mut self, key: &FunctionKey) -> Option<Arc<Ranked>> {
+        let kinds = self.ledger.as_ref()?.kinds();
+        let policy = self.functions.get(key)?.policy;
+        self.knowledge.get_mut(&key.of)?.ranked(policy, kinds).ok()?
     }
 
     /// The instance has other lanes than before.

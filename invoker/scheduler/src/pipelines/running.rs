@@ -159,6 +159,25 @@ impl Instance {
         paces
     }
 
+    /// The key of its partition, with how many there are of each lane that has replicas.
+    pub(crate) fn plan(&self) -> String {
+        let of = |original: LaneId| {
+            self.places
+                .iter()
+                .filter(|place| place.original == original)
+                .count()
+        };
+        let lane = |stage: usize, lane: usize, key: &str| match of(LaneId::new(stage as u16, lane as u16)) {
+            0 | 1 => key.to_owned(),
+            replicas => format!("{key}*{replicas}"),
+        };
+        let stages = self.key.split('|').enumerate().map(|(s, stage)| {
+            let lanes = stage.split(';').enumerate().map(|(l, key)| lane(s, l, key));
+            lanes.collect::<Vec<_>>().join(";")
+        });
+        stages.collect::<Vec<_>>().join("|")
+    }
+
     /// Activations that are computed at once in each lane, at most.
     pub(super) fn most_at_once(&self) -> u32 {
         self.batched.map_or(1, |batched| batched.most)

@@ -56,8 +56,9 @@ impl Pipelines {
                     .get_mut(&number)
                     .expect("`soonest` names one that is there");
                 let activation = job.activation;
-                let expected = step.now.since(job.since) + instance.finish();
-                function.pressed |= instance.slo.is_some_and(|slo| expected > slo);
+                // That there was no instance yet is nothing that another one could help.
+                let waited = step.now.since(job.since.max(instance.hot_since));
+                function.pressed |= instance.slo.is_some_and(|slo| waited + instance.finish() > slo);
                 if let Ok((state, _)) = instance.state.clone().next(Happening::Routed, step.now) {
                     instance.state = state;
                 }

@@ -1,14 +1,18 @@
 //! Lanes and rings of an instance.
 
 use crate::given::{PAPER, dag, dag_document, gpus, id, placed, profile_document, ranking, uniform};
-use proto::ffs::assignment::{AssignmentDocument, Batch, Ring, RingTensor};
+use proto::ffs::Document;
+use proto::ffs::assignment::{AssignmentDocument, Batch, LaneSlice, Ring, RingTensor};
 use proto::ffs::dag::{Dim, Dtype, NodeInput, Output};
 use proto::ffs::ranking::Mode;
 use proto::unit::{Bytes, Millis};
-use scheduler::assignment::{AssignOptions, assign, in_flight_limit};
+use scheduler::assignment::{
+    AssignOptions, assign, in_flight_limit, ring_bytes, room_for_rings, with_replica, without_replica,
+};
 use scheduler::dag::Dag;
 use scheduler::profile::Profile;
 use scheduler::ranking::RankOptions;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn options() -> AssignOptions {
@@ -227,4 +231,45 @@ fn a_shape_that_nothing_bounds_may_be_only_the_examples_and_gets_twice_the_room(
 
     // 130 bytes, aligned.
     assert_eq!(assignment.rings[0].bytes, Bytes((192 + 4096) * 4));
+}
+
+fn slice(number: u8) -> LaneSlice {
+    LaneSlice {
+        uuid: format!("MIG-99999999-9999-5999-8999-99999999999{number}")
+            .parse()
+            .expect("a slice"),
+        profile: id("2g.20gb"),
+        gpu_uuid: "GPU-9".parse().expect("a GPU"),
+        memory_bytes: Bytes(1 << 30),
+    }
+}
+
+#[test]
+fn a_replica_has_a_ring_from_and_to_each_neighbour_and_leaves_none_behind() {
+    let plain = assigned(&dag(PAPER), "m1;m2|m3|m4|m5");
+    let (one, lane) = with_replica(&plain, id("s1l0"), slice(1), 1).expect("the lane is there");
+    assert_eq!(lane, id("s1l1"));
+    assert_eq!(Document::check(&one), Ok(()));
+    assert_eq!(one.lane(lane).expect("it was added").original(), id("s1l0"));
+    let (two, lane) = with_replica(&one, id("s2l0"), slice(2), 2).expect("the lane is there");
+    assert_eq!(lane, id("s2l1"));
+    assert_eq!(Document::check(&two), Ok(()));
+    assert_eq!(
+        rings(&two)[plain.rings.len()..],
+        [
+            "s0l0>s1l1: m1:0",
+            "s0l1>s1l1: m2:0",
+            "s1l1>s2l0: m3:0",
+            "s1l0>s2l1: m3:0",
+            "s2l1>s3l0: m4:0",
+            "s1l1>s2l1: m3:0",
+        ]
+    );
+    let (again, _) = with_replica(&two, id("s1l0"), slice(3), 3).expect("the lane is there");
+    let paths: BTreeSet<&str> = again.rings.iter().map(|ring| ring.path.as_str()).collect();
+    assert_eq!(paths.len(), again.rings.len(), "each has a name of its own");
+
+    let left = without_replica(&without_replica(&two, id("s2l1")), id("s1l1"));
+    assert_eq!(left, plain);
+    assert!(ring_bytes(&plain) * 2 < room_for_rings(&plain).0);
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proto::ffs::profile::{BatchTimes, ProfileDocument};
 use proto::id::{LaneId, ProfileName};
 use proto::unit::{Bytes, Millis};
-use scheduler::batch::{BatchLane, at_once, batched, choose};
+use scheduler::batch::{BatchLane, Paces, at_once, batched, choose};
 use scheduler::dag::{ComponentSet, Dag};
 use scheduler::profile::Profile;
 use std::time::Duration;
@@ -164,4 +164,22 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn replicas_share_the_work_and_the_slowest_of_them_counts() {
+    let mut paces = Paces::default();
+    for (lane, ms) in [((0, 0), 20), ((1, 0), 50), ((1, 1), 30), ((2, 0), 40)] {
+        paces.add(LaneId::new(lane.0, lane.1), MS * ms);
+    }
+    assert_eq!(paces.latency(), MS * 110);
+    assert_eq!(paces.slowest(), Some((LaneId::new(1, 0), MS * 50)));
+    paces.add(LaneId::new(1, 0), MS * 60);
+    assert_eq!(paces.latency(), MS * 120);
+    assert_eq!(paces.slowest(), Some((LaneId::new(2, 0), MS * 40)));
+    paces.add(LaneId::new(2, 0), MS * 40);
+    assert_eq!(
+        (paces.bottleneck(), paces.slowest().map(|(lane, _)| lane)),
+        (MS * 30, Some(LaneId::new(1, 0)))
+    );
 }

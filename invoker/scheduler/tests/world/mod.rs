@@ -830,12 +830,8 @@ impl World {
                 assert!(!self.moves(&join.instance), "one at a time");
                 self.open.push(Open::Join(join.instance, join.lane));
             }
-            Command::Leave {
-                instance,
-                lane,
-                assignment,
-                ..
-            } => {
+            Command::Leave(leave) => {
+                let (instance, lane, assignment) = (leave.instance, leave.lane, leave.assignment);
                 assert_eq!(AssignmentDocument::check(&assignment), Ok(()));
                 let known = self.instances.get_mut(&instance).expect("what is left is there");
                 assert!(assignment.lane(lane).is_none());
