@@ -40,14 +40,14 @@ impl Frame {
         let Some(kind) = frame::check(&raw)? else {
             return Ok(None);
         };
-        let mut tensors = Vec::with_capacity(raw.tensors.into());
+        let mut tensors = vec![Placed::NOWHERE; raw.tensors.into()];
         let mut filled = DATA_AT;
-        for index in 0..usize::from(raw.tensors) {
+        for (index, placed) in tensors.iter_mut().enumerate() {
             // SAFETY: as above; `frame::check` has seen that there are at most MAX_TENSORS.
-            let raw = unsafe { RawTensor::read(slot.add(DESCRIPTORS_AT).cast::<RawTensor>().add(index)) };
-            let placed = Placed::from_raw(&raw, filled, slot_bytes)?;
+            let from = unsafe { slot.add(DESCRIPTORS_AT).cast::<RawTensor>().add(index) };
+            // SAFETY: as above.
+            unsafe { placed.read(from, filled, slot_bytes) }?;
             filled = placed.end();
-            tensors.push(placed);
         }
         frame::check_json(&raw, filled, slot_bytes)?;
         Ok(Some(Self {

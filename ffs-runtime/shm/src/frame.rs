@@ -58,6 +58,25 @@ pub(crate) struct RawFrame {
 }
 
 impl RawFrame {
+    /// Writes the header, field by field: see [`Placed::write`].
+    ///
+    /// # Safety
+    /// `to` is valid for writes of a header, and aligned.
+    pub(crate) unsafe fn write(&self, to: NonNull<Self>) {
+        let raw = to.as_ptr();
+        // SAFETY: all fields are parts of the header that the caller vouches for.
+        unsafe {
+            (&raw mut (*raw).kind).write(self.kind);
+            (&raw mut (*raw).tensors).write(self.tensors);
+            (&raw mut (*raw).flags).write(self.flags);
+            (&raw mut (*raw).request).write(self.request);
+            (&raw mut (*raw).deadline_ms).write(self.deadline_ms);
+            (&raw mut (*raw).json_at).write(self.json_at);
+            (&raw mut (*raw).json_bytes).write(self.json_bytes);
+            (&raw mut (*raw).sent_ns).write(self.sent_ns);
+        }
+    }
+
     /// Marks a slot that was reserved and then given up: the reader passes over it.
     pub(crate) fn void() -> Self {
         Self {
@@ -104,44 +123,6 @@ struct RawDim {
     stride: i64,
 }
 
-impl RawTensor {
-    /// Writes the descriptor as far as its dimensions go.
-    ///
-    /// # Safety
-    /// `to` is valid for writes of a whole descriptor, and aligned.
-    pub(crate) unsafe fn write(&self, to: NonNull<Self>) {
-        let dims = usize::from(self.head.ndim).min(MAX_DIMS);
-        let bytes = size_of::<RawTensorHead>() + dims * size_of::<RawDim>();
-        // SAFETY: not more than the whole descriptor that the caller vouches for; `self` is our own memory.
-        unsafe {
-            to.cast::<u8>()
-                .copy_from_nonoverlapping(NonNull::from(self).cast(), bytes)
-        }
-    }
-
-    /// Copies a descriptor, as far as the dimensions go that it says it has.
-    ///
-    /// # Safety
-    /// `from` is valid for reads of a whole descriptor, and aligned. Its bytes may be any, and may change meanwhile.
-    pub(crate) unsafe fn read(from: NonNull<Self>) -> Self {
-        // Volatile: this is the one time that it is read, whatever the other process does meanwhile.
-        // SAFETY: the first part of what the caller vouches for; any bytes make valid numbers.
-        let head = unsafe { from.cast::<RawTensorHead>().read_volatile() };
-        let mut dims = [RawDim { size: 0, stride: 0 }; MAX_DIMS];
-        for (index, dim) in dims.iter_mut().enumerate().take(head.ndim.into()) {
-            // SAFETY: behind the first part are MAX_DIMS dimensions, and there are not more in `dims`.
-            *dim = unsafe {
-                from.cast::<RawTensorHead>()
-                    .add(1)
-                    .cast::<RawDim>()
-                    .add(index)
-                    .read_volatile()
-            };
-        }
-        Self { head, dims }
-    }
-}
-
 const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(RawFrame, kind) == 0);
@@ -173,15 +154,17 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
-    /// Behind `filled` bytes of a slot of `slot_bytes`, or how many bytes were left for it.
-    pub(crate) fn after(filled: u64, layout: TensorLayout, slot_bytes: u64) -> Result<Self, u64> {
+    /// To be read into.
+    pub(crate) const NOWHERE: Self = Self {
+        layout: TensorLayout::NOTHING,
+        at: DATA_AT,
+    };
+
+    /// Where a tensor of `bytes` goes, behind `filled` bytes of a slot of `slot_bytes`; or how many were left for it.
+    pub(crate) fn after(filled: u64, bytes: u64, slot_bytes: u64) -> Result<u64, u64> {
         let at = filled.next_multiple_of(ALIGN);
         let room = slot_bytes.checked_sub(at).ok_or(0_u64)?;
-        if layout.bytes() > room {
-            Err(room)
-        } else {
-            Ok(Self { layout, at })
-        }
+        if bytes > room { Err(room) } else { Ok(at) }
     }
 
     /// Where in the slot it ends.
@@ -189,77 +172,105 @@ impl Placed {
         self.at + self.layout.bytes()
     }
 
-    pub(crate) fn to_raw(self) -> RawTensor {
-        let mut dims = [RawDim { size: 0, stride: 0 }; MAX_DIMS];
-        for (dim, (size, stride)) in dims
-            .iter_mut()
-            .zip(self.layout.shape().iter().zip(self.layout.strides()))
-        {
-            *dim = RawDim {
-                size: *size,
-                stride: *stride,
-            };
+    /// Writes the descriptor as far as its dimensions go. Field by field, as all that is written on the way of a frame: a
+    /// wide read of what was written in parts just before waits until those parts, and all before them, have left the
+    /// processor's store buffer, which takes as long as it takes to get cache lines from the other processor.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of a whole descriptor, and aligned.
+    pub(crate) unsafe fn write(&self, to: NonNull<RawTensor>) {
+        let raw = to.as_ptr();
+        // SAFETY: all fields are parts of the descriptor that the caller vouches for, and no layout has more than
+        // MAX_DIMS dimensions.
+        unsafe {
+            (&raw mut (*raw).head.dtype).write(self.layout.dtype() as u16);
+            (&raw mut (*raw).head.ndim).write(self.layout.shape().len() as u16);
+            (&raw mut (*raw).head.reserved).write(0);
+            (&raw mut (*raw).head.at).write(self.at);
+            (&raw mut (*raw).head.bytes).write(self.layout.bytes());
+            let dims = (&raw mut (*raw).dims).cast::<RawDim>();
+            for (index, (size, stride)) in self.layout.shape().iter().zip(self.layout.strides()).enumerate() {
+                (&raw mut (*dims.add(index)).size).write(*size);
+                (&raw mut (*dims.add(index)).stride).write(*stride);
+            }
         }
-        let head = RawTensorHead {
-            dtype: self.layout.dtype() as u16,
-            ndim: self.layout.shape().len() as u16,
-            reserved: 0,
-            at: self.at,
-            bytes: self.layout.bytes(),
-        };
-        RawTensor { head, dims }
     }
 
-    /// Checks a copied descriptor of a tensor that stands behind `filled` bytes of the slot.
-    pub(crate) fn from_raw(raw: &RawTensor, filled: u64, slot_bytes: u64) -> Result<Self, Fault> {
-        let dims = &raw.dims;
-        let raw = &raw.head;
+    /// Copies and checks the descriptor of a tensor that stands behind `filled` bytes of the slot, into `self`, which is
+    /// of no use after a fault.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of a whole descriptor, and aligned. Its bytes may be any, and may change meanwhile.
+    pub(crate) unsafe fn read(
+        &mut self,
+        from: NonNull<RawTensor>,
+        filled: u64,
+        slot_bytes: u64,
+    ) -> Result<(), Fault> {
+        let raw = from.as_ptr();
+        // Volatile: this is the one time that it is read, whatever the other process does meanwhile.
+        // SAFETY: parts of what the caller vouches for; any bytes make valid numbers.
+        let (dtype, ndim, at, bytes) = unsafe {
+            (
+                (&raw const (*raw).head.dtype).read_volatile(),
+                (&raw const (*raw).head.ndim).read_volatile(),
+                (&raw const (*raw).head.at).read_volatile(),
+                (&raw const (*raw).head.bytes).read_volatile(),
+            )
+        };
         let fault = |field, found, expected| Fault {
             field,
             found,
             expected,
         };
-        let dtype = Dtype::from_number(raw.dtype).ok_or(fault(
+        let dtype = Dtype::from_number(dtype).ok_or(fault(
             "tensor.dtype",
-            raw.dtype.into(),
+            dtype.into(),
             "the number of a type, 1 to 11",
         ))?;
-        let dims = dims
-            .get(..raw.ndim.into())
-            .ok_or(fault("tensor.ndim", raw.ndim.into(), "0 to 8"))?;
-        let (mut shape, mut strides) = ([0; MAX_DIMS], [0; MAX_DIMS]);
-        for (index, dim) in dims.iter().enumerate() {
-            (shape[index], strides[index]) = (dim.size, dim.stride);
+        if usize::from(ndim) > MAX_DIMS {
+            return Err(fault("tensor.ndim", ndim.into(), "0 to 8"));
         }
-        let (shape, strides) = (&shape[..dims.len()], &strides[..dims.len()]);
-        let layout = TensorLayout::strided(dtype, shape, strides).map_err(|error| match error {
+        let dims = (0..usize::from(ndim)).map(|index| {
+            // SAFETY: the caller vouches for all MAX_DIMS dimensions.
+            unsafe {
+                let dim = (&raw const (*raw).dims).cast::<RawDim>().add(index);
+                (
+                    (&raw const (*dim).size).read_volatile(),
+                    (&raw const (*dim).stride).read_volatile(),
+                )
+            }
+        });
+        let set = self.layout.set(dtype, dims);
+        set.map_err(|error| match error {
             LayoutError::NegativeStride { stride, .. } => {
                 fault("tensor.strides", stride as u64, "no negative stride")
             }
             _ => fault(
                 "tensor.shape",
-                shape.iter().copied().max().unwrap_or(0),
+                self.layout.shape().iter().copied().max().unwrap_or(0),
                 "a tensor that fits memory",
             ),
         })?;
-        if raw.bytes != layout.bytes() {
+        if bytes != self.layout.bytes() {
             return Err(fault(
                 "tensor.bytes",
-                raw.bytes,
+                bytes,
                 "what dtype, shape and strides come to",
             ));
         }
-        if raw.at < filled || !raw.at.is_multiple_of(ALIGN) {
+        if at < filled || !at.is_multiple_of(ALIGN) {
             return Err(fault(
                 "tensor.at",
-                raw.at,
+                at,
                 "a multiple of 64 behind the tensor before it",
             ));
         }
-        if raw.at.checked_add(raw.bytes).is_none_or(|end| end > slot_bytes) {
-            return Err(fault("tensor.at", raw.at, "a place inside the slot"));
+        if at.checked_add(bytes).is_none_or(|end| end > slot_bytes) {
+            return Err(fault("tensor.at", at, "a place inside the slot"));
         }
-        Ok(Self { layout, at: raw.at })
+        self.at = at;
+        Ok(())
     }
 }
 
@@ -309,20 +320,40 @@ pub(crate) fn check_json(raw: &RawFrame, filled: u64, slot_bytes: u64) -> Result
 mod tests {
     use super::*;
 
-    fn place(layout: TensorLayout) -> RawTensor {
-        Placed::after(DATA_AT, layout, 1 << 20).expect("it fits").to_raw()
+    fn written(layout: TensorLayout) -> RawTensor {
+        let at = Placed::after(DATA_AT, layout.bytes(), 1 << 20).expect("it fits");
+        let mut raw = RawTensor {
+            head: RawTensorHead {
+                dtype: 0,
+                ndim: 0,
+                reserved: 0,
+                at: 0,
+                bytes: 0,
+            },
+            dims: [RawDim { size: 0, stride: 0 }; MAX_DIMS],
+        };
+        // SAFETY: a whole descriptor of our own.
+        unsafe { Placed { layout, at }.write(NonNull::from(&mut raw)) };
+        raw
+    }
+
+    fn read(raw: &RawTensor, slot_bytes: u64) -> Result<Placed, Fault> {
+        let mut placed = Placed::NOWHERE;
+        // SAFETY: a whole descriptor of our own.
+        unsafe { placed.read(NonNull::from(raw), DATA_AT, slot_bytes) }?;
+        Ok(placed)
     }
 
     #[test]
     fn a_descriptor_survives_the_way_through_memory() {
         let layout = TensorLayout::strided(Dtype::Bfloat16, &[2, 5], &[8, 1]).expect("a strided tensor");
-        let back = Placed::from_raw(&place(layout), DATA_AT, 1 << 20).expect("what was written");
+        let back = read(&written(layout), 1 << 20).expect("what was written");
         assert_eq!((back.layout, back.at), (layout, DATA_AT));
     }
 
     #[test]
     fn a_descriptor_that_points_elsewhere_is_refused_by_its_field() {
-        let good = place(TensorLayout::new(Dtype::Float32, &[16]).expect("a plain shape"));
+        let good = written(TensorLayout::new(Dtype::Float32, &[16]).expect("a plain shape"));
         type Change = fn(&mut RawTensor);
         let cases: [(&str, Change); 8] = [
             ("tensor.dtype", |raw| raw.head.dtype = 0),
@@ -337,30 +368,21 @@ mod tests {
         for (field, change) in cases {
             let mut raw = good;
             change(&mut raw);
-            assert_eq!(
-                Placed::from_raw(&raw, DATA_AT, 4096).expect_err("refused").field,
-                field
-            );
+            assert_eq!(read(&raw, 4096).expect_err("refused").field, field);
         }
     }
 
     #[test]
     fn a_descriptor_is_written_and_read_no_further_than_its_dimensions() {
         let mut memory = [u64::MAX; size_of::<RawTensor>() / 8];
-        let raw = place(TensorLayout::new(Dtype::Float32, &[3, 16]).expect("a plain shape"));
-        let slot = NonNull::from(&mut memory).cast();
+        let layout = TensorLayout::new(Dtype::Float32, &[3, 16]).expect("a plain shape");
+        let (mut back, slot) = (Placed::NOWHERE, NonNull::from(&mut memory).cast());
         // SAFETY: `memory` is as large as a descriptor, and aligned.
-        let back = unsafe {
-            raw.write(slot);
-            RawTensor::read(slot)
-        };
-        assert_eq!(
-            Placed::from_raw(&back, DATA_AT, 4096)
-                .expect("what was written")
-                .layout
-                .shape(),
-            [3, 16]
-        );
+        unsafe {
+            Placed { layout, at: DATA_AT }.write(slot);
+            back.read(slot, DATA_AT, 4096).expect("what was written");
+        }
+        assert_eq!(back.layout, layout);
         assert!(memory[7..].iter().all(|word| *word == u64::MAX));
     }
 }

@@ -83,9 +83,9 @@ impl FrameMut {
     pub fn push(&mut self, layout: TensorLayout) -> Result<usize, Error> {
         let slot_bytes = self.end.segment.geometry().slot_bytes - self.json.len() as u64;
         let index = self.tensors.len();
-        let placed = place_one(&self.end, index, self.filled, layout, slot_bytes)?;
-        self.filled = placed.end();
-        self.tensors.push(placed);
+        let at = place_one(&self.end, index, self.filled, layout.bytes(), slot_bytes)?;
+        self.filled = at + layout.bytes();
+        self.tensors.push(Placed { layout, at });
         Ok(index)
     }
 
@@ -139,7 +139,7 @@ impl FrameMut {
         unsafe {
             let descriptors = slot.add(DESCRIPTORS_AT).cast::<RawTensor>();
             for (index, placed) in self.tensors.iter().enumerate() {
-                placed.to_raw().write(descriptors.add(index));
+                placed.write(descriptors.add(index));
             }
             slot.add(self.filled as usize)
                 .copy_from_nonoverlapping(NonNull::from(self.json.as_slice()).cast(), self.json.len());
@@ -150,7 +150,7 @@ impl FrameMut {
         self.end.segment.writes(self.sequence);
         let slot = self.end.segment.slot(self.sequence);
         // SAFETY: as above; the header stands before the descriptors.
-        unsafe { slot.add(FRAME_AT).cast::<RawFrame>().write(*raw) };
+        unsafe { raw.write(slot.add(FRAME_AT).cast()) };
     }
 }
 
@@ -181,20 +181,14 @@ pub(crate) fn place(end: &End, layout: &FrameLayout) -> Result<(Vec<Placed>, u64
     let mut tensors = Vec::with_capacity(layout.tensors.len());
     let mut filled = DATA_AT;
     for (index, tensor) in layout.tensors.iter().enumerate() {
-        let placed = place_one(end, index, filled, *tensor, slot_bytes)?;
-        filled = placed.end();
-        tensors.push(placed);
+        let at = place_one(end, index, filled, tensor.bytes(), slot_bytes)?;
+        filled = at + tensor.bytes();
+        tensors.push(Placed { layout: *tensor, at });
     }
     Ok((tensors, filled))
 }
 
-fn place_one(
-    end: &End,
-    index: usize,
-    filled: u64,
-    layout: TensorLayout,
-    until: u64,
-) -> Result<Placed, Error> {
+fn place_one(end: &End, index: usize, filled: u64, bytes: u64, until: u64) -> Result<u64, Error> {
     if index >= MAX_TENSORS {
         return Err(Error::Layout {
             ring: end.ring(),
@@ -202,10 +196,10 @@ fn place_one(
             source: LayoutError::TooManyTensors,
         });
     }
-    Placed::after(filled, layout, until).map_err(|room| Error::TooLarge {
+    Placed::after(filled, bytes, until).map_err(|room| Error::TooLarge {
         ring: end.ring(),
         tensor: index,
-        bytes: layout.bytes(),
+        bytes,
         room,
         slot_bytes: end.segment.geometry().slot_bytes,
     })

@@ -17,6 +17,15 @@ pub struct TensorLayout {
 }
 
 impl TensorLayout {
+    /// No tensor of anyone's.
+    pub(crate) const NOTHING: Self = Self {
+        dtype: Dtype::Bytes,
+        ndim: 0,
+        shape: [0; MAX_DIMS],
+        strides: [0; MAX_DIMS],
+        bytes: 0,
+    };
+
     /// A tensor in row-major order without gaps.
     ///
     /// # Errors
@@ -51,23 +60,32 @@ impl TensorLayout {
                 dimensions: shape.len(),
             });
         }
-        if let Some(dimension) = strides.iter().position(|stride| *stride < 0) {
+        let mut layout = Self::NOTHING;
+        layout.set(dtype, shape.iter().copied().zip(strides.iter().copied()))?;
+        Ok(layout)
+    }
+
+    /// Describes another tensor: sizes and strides, at most [`MAX_DIMS`]. After an error it is of no use.
+    pub(crate) fn set(
+        &mut self,
+        dtype: Dtype,
+        dims: impl Iterator<Item = (u64, i64)>,
+    ) -> Result<(), LayoutError> {
+        self.dtype = dtype;
+        self.ndim = 0;
+        for ((shape, stride), dim) in self.shape.iter_mut().zip(&mut self.strides).zip(dims) {
+            (*shape, *stride) = dim;
+            self.ndim += 1;
+        }
+        if let Some(dimension) = self.strides().iter().position(|stride| *stride < 0) {
             return Err(LayoutError::NegativeStride {
                 dimension,
-                stride: strides[dimension],
+                stride: self.strides[dimension],
             });
         }
-        let bytes = extent(dtype, shape, strides).ok_or_else(|| LayoutError::TooLarge(shape.to_vec()))?;
-        let mut layout = Self {
-            dtype,
-            ndim: shape.len(),
-            shape: [0; MAX_DIMS],
-            strides: [0; MAX_DIMS],
-            bytes,
-        };
-        layout.shape[..shape.len()].copy_from_slice(shape);
-        layout.strides[..strides.len()].copy_from_slice(strides);
-        Ok(layout)
+        self.bytes = extent(dtype, self.shape(), self.strides())
+            .ok_or_else(|| LayoutError::TooLarge(self.shape().to_vec()))?;
+        Ok(())
     }
 
     /// Type of the elements.
