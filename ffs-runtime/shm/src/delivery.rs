@@ -3,6 +3,7 @@
 use crate::error::Fault;
 use crate::frame::{self, DATA_AT, DESCRIPTORS_AT, FRAME_AT, Kind, Placed, RawFrame, RawTensor};
 use crate::ring::End;
+use crate::sheet::Sheet;
 use crate::sync::Arc;
 use crate::tensor::TensorLayout;
 use std::ptr::NonNull;
@@ -15,14 +16,6 @@ use std::time::Duration;
 pub struct Frame {
     end: Arc<End>,
     sequence: u64,
-    request: u128,
-    deadline_ms: u64,
-    sent_ns: u64,
-    /// Where the JSON stands in the slot, and how much of it; checked.
-    json: (u64, u64),
-    flags: u32,
-    kind: Kind,
-    tensors: Vec<Placed>,
 }
 
 impl Frame {
@@ -34,74 +27,78 @@ impl Frame {
         end.segment.prefetch(sequence, DATA_AT as usize);
         let slot = end.segment.slot(sequence);
         let slot_bytes = end.segment.geometry().slot_bytes;
+        // SAFETY: the frame is published and was not read yet: its slot is ours, and nobody else has its sheet.
+        let sheet = unsafe { end.sheets.get_mut(sequence) };
         // SAFETY: the slot is mapped, aligned and at least DATA_AT bytes long; any bytes make a valid RawFrame.
         // Volatile: this is the one time it is read, whatever the other process does meanwhile.
-        let raw = unsafe { slot.add(FRAME_AT).cast::<RawFrame>().read_volatile() };
-        let Some(kind) = frame::check(&raw)? else {
+        sheet.head = unsafe { slot.add(FRAME_AT).cast::<RawFrame>().read_volatile() };
+        let Some(kind) = frame::check(&sheet.head)? else {
             return Ok(None);
         };
-        let mut tensors = vec![Placed::NOWHERE; raw.tensors.into()];
+        sheet.kind = kind;
+        sheet.tensors.clear();
+        sheet.tensors.resize(sheet.head.tensors.into(), Placed::NOWHERE);
         let mut filled = DATA_AT;
-        for (index, placed) in tensors.iter_mut().enumerate() {
+        for (index, placed) in sheet.tensors.iter_mut().enumerate() {
             // SAFETY: as above; `frame::check` has seen that there are at most MAX_TENSORS.
-            let from = unsafe { slot.add(DESCRIPTORS_AT).cast::<RawTensor>().add(index) };
-            // SAFETY: as above.
-            unsafe { placed.read(from, filled, slot_bytes) }?;
+            unsafe {
+                let from = slot.add(DESCRIPTORS_AT).cast::<RawTensor>().add(index);
+                placed.read(from, filled, slot_bytes)?;
+            }
             filled = placed.end();
         }
-        frame::check_json(&raw, filled, slot_bytes)?;
+        frame::check_json(&sheet.head, filled, slot_bytes)?;
         Ok(Some(Self {
             end: end.clone(),
             sequence,
-            request: u128::from_be_bytes(raw.request),
-            deadline_ms: raw.deadline_ms,
-            sent_ns: raw.sent_ns,
-            json: (raw.json_at, raw.json_bytes),
-            flags: raw.flags,
-            kind,
-            tensors,
         }))
+    }
+
+    fn sheet(&self) -> &Sheet {
+        // SAFETY: the frame is in our hands until we are dropped, and its sheet was last changed in `read`.
+        unsafe { self.end.sheets.get(self.sequence) }
     }
 
     /// What the frame is about.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.sheet().kind
     }
 
     /// The activation id as a number, first hexadecimal digit highest.
     pub fn request(&self) -> u128 {
-        self.request
+        u128::from_be_bytes(self.sheet().head.request)
     }
 
     /// The deadline of the whole pipeline in milliseconds since 1970, if it has one.
     pub fn deadline_ms(&self) -> Option<u64> {
-        (self.deadline_ms != 0).then_some(self.deadline_ms)
+        let deadline_ms = self.sheet().head.deadline_ms;
+        (deadline_ms != 0).then_some(deadline_ms)
     }
 
     /// The bits that [`crate::FrameLayout::flags`] set.
     pub fn flags(&self) -> u32 {
-        self.flags
+        self.sheet().head.flags
     }
 
     /// Time since the commit: the frame's way through the ring, and its wait there.
     pub fn age(&self) -> Duration {
-        Duration::from_nanos(crate::clock::monotonic_ns().saturating_sub(self.sent_ns))
+        Duration::from_nanos(crate::clock::monotonic_ns().saturating_sub(self.sheet().head.sent_ns))
     }
 
     /// Number of tensors.
     pub fn tensor_count(&self) -> usize {
-        self.tensors.len()
+        self.sheet().tensors.len()
     }
 
     /// Type and shape of tensor `index`.
     pub fn layout(&self, index: usize) -> Option<&TensorLayout> {
-        self.tensors.get(index).map(|placed| &placed.layout)
+        self.sheet().tensors.get(index).map(|placed| &placed.layout)
     }
 
     /// The bytes of tensor `index`.
     pub fn tensor(&self, index: usize) -> Option<&[u8]> {
         let pointer = self.tensor_ptr(index)?;
-        let bytes = self.tensors.get(index)?.layout.bytes() as usize;
+        let bytes = self.sheet().tensors.get(index)?.layout.bytes() as usize;
         // SAFETY: inside the slot, which is ours until we are dropped. An honest producer leaves it alone; a hostile
         // one changes plain bytes, which have no invalid values.
         Some(unsafe { std::slice::from_raw_parts(pointer.as_ptr(), bytes) })
@@ -110,7 +107,7 @@ impl Frame {
     /// The bytes of tensor `index`, to be changed in place; nobody else sees it.
     pub fn tensor_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         let pointer = self.tensor_ptr(index)?;
-        let bytes = self.tensors.get(index)?.layout.bytes() as usize;
+        let bytes = self.sheet().tensors.get(index)?.layout.bytes() as usize;
         // SAFETY: as in `tensor`; `&mut self` makes this the only reference into the slot.
         Some(unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), bytes) })
     }
@@ -118,7 +115,7 @@ impl Frame {
     /// Address of tensor `index`, 64-byte aligned; `layout(index).bytes()` from there may be read and written for as
     /// long as the frame lives.
     pub fn tensor_ptr(&self, index: usize) -> Option<NonNull<u8>> {
-        let placed = self.tensors.get(index)?;
+        let placed = self.sheet().tensors.get(index)?;
         self.end.segment.reads(self.sequence);
         // SAFETY: `Placed::from_raw` has seen that the tensor lies inside the slot.
         Some(unsafe { self.end.segment.slot(self.sequence).add(placed.at as usize) })
@@ -126,7 +123,8 @@ impl Frame {
 
     /// A copy of the JSON extras; empty if there are none. They are as untrusted as the other lane.
     pub fn json(&self) -> Vec<u8> {
-        let (at, bytes) = (self.json.0 as usize, self.json.1 as usize);
+        let head = &self.sheet().head;
+        let (at, bytes) = (head.json_at as usize, head.json_bytes as usize);
         let mut json = vec![0; bytes];
         if bytes > 0 {
             self.end.segment.reads(self.sequence);
@@ -156,13 +154,13 @@ impl Drop for Frame {
 
 impl std::fmt::Debug for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let layouts: Vec<_> = self.tensors.iter().map(|placed| placed.layout).collect();
+        let layouts: Vec<_> = self.sheet().tensors.iter().map(|placed| placed.layout).collect();
         write!(
             f,
             "Frame({} #{}, {:?}, {layouts:?})",
             self.ring(),
             self.sequence,
-            self.kind
+            self.sheet().kind
         )
     }
 }

@@ -82,7 +82,8 @@
 //!    the producer's otherwise.
 //! 2. What the other process wrote is copied, then checked, then used; what fails is an [`Error::Corrupt`] and the
 //!    ring is poisoned. Only tensors are used where they lie, and all bytes are valid in them.
-//! 3. What this process has checked or decided (geometry, its own index, its verdict) it keeps for itself.
+//! 3. What this process has checked or decided (geometry, its own index, its verdict, the frames in its hands) it keeps
+//!    for itself.
 //! 4. Nobody sleeps before having told so, and nobody tells before looking once more: see `futex.rs`.
 //!
 //! What cannot be defended: a peer that truncates the file makes the next access raise SIGBUS. It is of the same tenant.
@@ -109,6 +110,7 @@ mod numa;
 mod pin;
 #[cfg(not(loom))]
 mod segment;
+mod sheet;
 mod name;
 mod header;
 mod layout;

@@ -78,10 +78,10 @@ impl Producer {
     /// [`Error::TooLarge`] and [`Error::Layout`] before anything is waited for, [`Error::TimedOut`],
     /// [`Error::Closed`], [`Error::Poisoned`], [`Error::Corrupt`].
     pub fn reserve(&mut self, layout: &FrameLayout, until: Option<Instant>) -> Result<FrameMut, Error> {
-        let (tensors, filled) = reservation::place(&self.end, layout)?;
+        reservation::fits(&self.end, layout)?;
         loop {
             if let Some(sequence) = self.take_slot()? {
-                return Ok(FrameMut::new(self.end.clone(), sequence, layout, tensors, filled));
+                return Ok(FrameMut::new(self.end.clone(), sequence, layout));
             }
             let (end, tail) = (&self.end, self.tail);
             end.wait(&mut self.spinner, until, "room", || {
@@ -95,9 +95,9 @@ impl Producer {
     /// # Errors
     /// As [`Producer::reserve`], but for the deadline.
     pub fn try_reserve(&mut self, layout: &FrameLayout) -> Result<Option<FrameMut>, Error> {
-        let (tensors, filled) = reservation::place(&self.end, layout)?;
+        reservation::fits(&self.end, layout)?;
         let slot = self.take_slot()?;
-        Ok(slot.map(|sequence| FrameMut::new(self.end.clone(), sequence, layout, tensors, filled)))
+        Ok(slot.map(|sequence| FrameMut::new(self.end.clone(), sequence, layout)))
     }
 
     /// Sends JSON alone.
@@ -171,7 +171,7 @@ impl Producer {
         // Acquire: pairs with the Release in `End::release` of the consumer; it has read what stood in the slot.
         let tail = self.end.header().tail.0.load(Ordering::Acquire);
         // Nothing beyond what was published can have been read: it may still be reserved.
-        let published = self.end.edge.load(Ordering::Relaxed);
+        let published = self.end.edge.load(Ordering::Acquire);
         if tail < self.tail || tail > published {
             let expected = "between its last value and the frames published";
             return Err(self.end.corrupt(Fault {

@@ -1,12 +1,16 @@
 //! A slot on its way to be a frame: filled in place, then committed or given up.
 
 use crate::error::{Error, LayoutError};
-use crate::frame::{DATA_AT, DESCRIPTORS_AT, FRAME_AT, Kind, MAX_TENSORS, Placed, RawFrame, RawTensor};
+use crate::frame::{ALIGN, DATA_AT, DESCRIPTORS_AT, FRAME_AT, MAX_TENSORS, Placed, RawFrame, RawTensor};
 use crate::layout::FrameLayout;
 use crate::ring::End;
+use crate::sheet::Sheet;
 use crate::sync::Arc;
 use crate::tensor::TensorLayout;
 use std::ptr::NonNull;
+
+/// Memory for JSON that stays with a slot, in bytes; more is rare, and given back.
+const KEPT_JSON: usize = 64 * 1024;
 
 /// A reserved slot. It owns its hold on the ring: it may outlive the [`Producer`] and be committed on any thread.
 ///
@@ -16,53 +20,48 @@ use std::ptr::NonNull;
 pub struct FrameMut {
     end: Arc<End>,
     sequence: u64,
-    request: u128,
-    deadline_ms: u64,
-    flags: u32,
-    kind: Kind,
-    tensors: Vec<Placed>,
-    /// End of the last tensor in the slot.
-    filled: u64,
-    json: Vec<u8>,
     committed: bool,
 }
 
 impl FrameMut {
-    pub(crate) fn new(
-        end: Arc<End>,
-        sequence: u64,
-        layout: &FrameLayout,
-        tensors: Vec<Placed>,
-        filled: u64,
-    ) -> Self {
-        Self {
+    /// For a slot that was taken, and a layout that [`fits`].
+    pub(crate) fn new(end: Arc<End>, sequence: u64, layout: &FrameLayout) -> Self {
+        let mut frame = Self {
             end,
             sequence,
-            request: layout.request,
-            deadline_ms: layout.deadline_ms,
-            flags: layout.flags,
-            kind: layout.kind,
-            tensors,
-            filled,
-            json: Vec::new(),
             committed: false,
+        };
+        let sheet = frame.sheet_mut();
+        sheet.kind = layout.kind;
+        sheet.head.kind = layout.kind as u16;
+        sheet.head.flags = layout.flags;
+        sheet.head.request = layout.request.to_be_bytes();
+        sheet.head.deadline_ms = layout.deadline_ms;
+        sheet.json.clear();
+        sheet.tensors.clear();
+        sheet.filled = DATA_AT;
+        for tensor in &layout.tensors {
+            let at = sheet.filled.next_multiple_of(ALIGN);
+            sheet.filled = at + tensor.bytes();
+            sheet.tensors.push(Placed { layout: *tensor, at });
         }
+        frame
     }
 
     /// Number of tensors.
     pub fn tensor_count(&self) -> usize {
-        self.tensors.len()
+        self.sheet().tensors.len()
     }
 
     /// Type and shape of tensor `index`.
     pub fn layout(&self, index: usize) -> Option<&TensorLayout> {
-        self.tensors.get(index).map(|placed| &placed.layout)
+        self.sheet().tensors.get(index).map(|placed| &placed.layout)
     }
 
     /// The memory of tensor `index`, to be filled. It holds what an earlier frame left there.
     pub fn tensor_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         let pointer = self.tensor_ptr(index)?;
-        let bytes = self.tensors.get(index)?.layout.bytes() as usize;
+        let bytes = self.sheet().tensors.get(index)?.layout.bytes() as usize;
         // SAFETY: `Placed` lies inside the slot, which is ours until the commit; `&mut self` makes this the only
         // reference into it.
         Some(unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr(), bytes) })
@@ -70,7 +69,7 @@ impl FrameMut {
 
     /// Address of tensor `index`, 64-byte aligned; `layout(index).bytes()` from there may be written until the commit.
     pub fn tensor_ptr(&self, index: usize) -> Option<NonNull<u8>> {
-        let placed = self.tensors.get(index)?;
+        let placed = self.sheet().tensors.get(index)?;
         self.end.segment.writes(self.sequence);
         // SAFETY: `Placed::after` has seen that the tensor lies inside the slot.
         Some(unsafe { self.end.segment.slot(self.sequence).add(placed.at as usize) })
@@ -81,11 +80,13 @@ impl FrameMut {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Layout`] for a 17th tensor.
     pub fn push(&mut self, layout: TensorLayout) -> Result<usize, Error> {
-        let slot_bytes = self.end.segment.geometry().slot_bytes - self.json.len() as u64;
-        let index = self.tensors.len();
-        let at = place_one(&self.end, index, self.filled, layout.bytes(), slot_bytes)?;
-        self.filled = at + layout.bytes();
-        self.tensors.push(Placed { layout, at });
+        let sheet = self.sheet();
+        let slot_bytes = self.end.segment.geometry().slot_bytes - sheet.json.len() as u64;
+        let index = sheet.tensors.len();
+        let at = place_one(&self.end, index, sheet.filled, layout.bytes(), slot_bytes)?;
+        let sheet = self.sheet_mut();
+        sheet.filled = at + layout.bytes();
+        sheet.tensors.push(Placed { layout, at });
         Ok(index)
     }
 
@@ -95,7 +96,7 @@ impl FrameMut {
     /// [`Error::JsonTooLarge`].
     pub fn set_json(&mut self, json: &[u8]) -> Result<(), Error> {
         let slot_bytes = self.end.segment.geometry().slot_bytes;
-        let room = slot_bytes - self.filled;
+        let room = slot_bytes - self.sheet().filled;
         if json.len() as u64 > room {
             let (ring, bytes) = (self.end.ring(), json.len() as u64);
             return Err(Error::JsonTooLarge {
@@ -105,8 +106,9 @@ impl FrameMut {
                 slot_bytes,
             });
         }
-        self.json.clear();
-        self.json.extend_from_slice(json);
+        let sheet = self.sheet_mut();
+        sheet.json.clear();
+        sheet.json.extend_from_slice(json);
         Ok(())
     }
 
@@ -116,17 +118,16 @@ impl FrameMut {
     /// [`Error::Closed`], [`Error::Poisoned`]; the frame is then not sent.
     pub fn commit(mut self) -> Result<(), Error> {
         self.write_tensors_and_json();
-        let raw = RawFrame {
-            kind: self.kind as u16,
-            tensors: self.tensors.len() as u16,
-            flags: self.flags,
-            request: self.request.to_be_bytes(),
-            deadline_ms: self.deadline_ms,
-            json_at: self.filled,
-            json_bytes: self.json.len() as u64,
-            sent_ns: crate::clock::monotonic_ns(),
-        };
-        self.end.publish(self.sequence, || self.write_header(&raw))?;
+        let sheet = self.sheet_mut();
+        sheet.head.tensors = sheet.tensors.len() as u16;
+        sheet.head.json_at = sheet.filled;
+        sheet.head.json_bytes = sheet.json.len() as u64;
+        if sheet.json.capacity() > KEPT_JSON {
+            sheet.json = Vec::new();
+        }
+        sheet.head.sent_ns = crate::clock::monotonic_ns();
+        self.end
+            .publish(self.sequence, || self.write_header(&self.sheet().head))?;
         self.committed = true;
         Ok(())
     }
@@ -134,15 +135,16 @@ impl FrameMut {
     fn write_tensors_and_json(&self) {
         self.end.segment.writes(self.sequence);
         let slot = self.end.segment.slot(self.sequence);
+        let sheet = self.sheet();
         // SAFETY: the slot is ours until it is published, 64-byte aligned, and at least DATA_AT bytes long, which
         // holds MAX_TENSORS descriptors. The JSON was checked against the room behind `filled`.
         unsafe {
             let descriptors = slot.add(DESCRIPTORS_AT).cast::<RawTensor>();
-            for (index, placed) in self.tensors.iter().enumerate() {
+            for (index, placed) in sheet.tensors.iter().enumerate() {
                 placed.write(descriptors.add(index));
             }
-            slot.add(self.filled as usize)
-                .copy_from_nonoverlapping(NonNull::from(self.json.as_slice()).cast(), self.json.len());
+            slot.add(sheet.filled as usize)
+                .copy_from_nonoverlapping(NonNull::from(sheet.json.as_slice()).cast(), sheet.json.len());
         }
     }
 
@@ -151,6 +153,16 @@ impl FrameMut {
         let slot = self.end.segment.slot(self.sequence);
         // SAFETY: as above; the header stands before the descriptors.
         unsafe { raw.write(slot.add(FRAME_AT).cast()) };
+    }
+
+    fn sheet(&self) -> &Sheet {
+        // SAFETY: the slot is ours, and what `sheet_mut` gave has ended, since it borrowed `self` mutably.
+        unsafe { self.end.sheets.get(self.sequence) }
+    }
+
+    fn sheet_mut(&mut self) -> &mut Sheet {
+        // SAFETY: the slot is ours, and `&mut self` makes this the only reference.
+        unsafe { self.end.sheets.get_mut(self.sequence) }
     }
 }
 
@@ -165,7 +177,7 @@ impl Drop for FrameMut {
 
 impl std::fmt::Debug for FrameMut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let layouts: Vec<_> = self.tensors.iter().map(|placed| placed.layout).collect();
+        let layouts: Vec<_> = self.sheet().tensors.iter().map(|placed| placed.layout).collect();
         write!(
             f,
             "FrameMut({} #{}, {layouts:?})",
@@ -175,17 +187,14 @@ impl std::fmt::Debug for FrameMut {
     }
 }
 
-/// Where the tensors of a layout go, and where the last one ends.
-pub(crate) fn place(end: &End, layout: &FrameLayout) -> Result<(Vec<Placed>, u64), Error> {
+/// Whether the tensors of a layout have room in a slot.
+pub(crate) fn fits(end: &End, layout: &FrameLayout) -> Result<(), Error> {
     let slot_bytes = end.segment.geometry().slot_bytes;
-    let mut tensors = Vec::with_capacity(layout.tensors.len());
     let mut filled = DATA_AT;
     for (index, tensor) in layout.tensors.iter().enumerate() {
-        let at = place_one(end, index, filled, tensor.bytes(), slot_bytes)?;
-        filled = at + tensor.bytes();
-        tensors.push(Placed { layout: *tensor, at });
+        filled = place_one(end, index, filled, tensor.bytes(), slot_bytes)? + tensor.bytes();
     }
-    Ok((tensors, filled))
+    Ok(())
 }
 
 fn place_one(end: &End, index: usize, filled: u64, bytes: u64, until: u64) -> Result<u64, Error> {

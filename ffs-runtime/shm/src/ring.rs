@@ -16,6 +16,7 @@ use crate::frame::{DATA_AT, DESCRIPTORS_AT};
 use crate::futex::Bell;
 use crate::header::{ALL_BITS, CONSUMER_CLOSED, Header, POISONED, PRODUCER_CLOSED};
 use crate::name::Name;
+use crate::sheet::Sheets;
 use crate::spin::Spinner;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use std::time::Instant;
@@ -33,9 +34,11 @@ pub(crate) struct End {
     pub(crate) segment: Segment,
     pub(crate) name: Name,
     pub(crate) side: Side,
+    pub(crate) sheets: Sheets,
     window: Mutex<Window>,
     /// Where the window begins, where the other process cannot change it. Stored under the window's lock and before the
-    /// turn or the tail: who has seen what the other end made of those, sees this too.
+    /// turn or the tail: who has seen what the other end made of those, sees this too. Release and Acquire all the same,
+    /// since who takes a slot again uses its sheet again, and a hostile peer can say that it may without having waited.
     pub(crate) edge: AtomicU64,
     /// Our own copy of what we did to `state`: the other process cannot take it back.
     verdict: AtomicU32,
@@ -74,6 +77,7 @@ impl End {
                 done: vec![false; slots].into(),
             }),
             edge: AtomicU64::new(0),
+            sheets: Sheets::new(segment.geometry().slots),
             segment,
             name,
             side,
@@ -157,7 +161,7 @@ impl End {
     pub(crate) fn release(&self, sequence: u64) {
         let mut window = lock(&self.window);
         if let Some(edge) = window.finish(sequence) {
-            self.edge.store(edge, Ordering::Relaxed);
+            self.edge.store(edge, Ordering::Release);
             // Release: pairs with the Acquire in `Producer::room`; what we did to the slot is done.
             self.header().tail.0.store(edge, Ordering::Release);
         }
@@ -189,7 +193,7 @@ impl End {
 
     fn turn_over(&self, window: &mut Window, sequence: u64, header: impl FnOnce()) {
         if let Some(edge) = window.finish(sequence) {
-            self.edge.store(edge, Ordering::Relaxed);
+            self.edge.store(edge, Ordering::Release);
         }
         let turn = self.segment.turn(sequence);
         header();
@@ -205,7 +209,7 @@ impl End {
             return Ok(false);
         }
         // A slot that was not given back is not delivered again: its frame is still in someone's hands.
-        let end = self.edge.load(Ordering::Relaxed) + u64::from(self.segment.geometry().slots);
+        let end = self.edge.load(Ordering::Acquire) + u64::from(self.segment.geometry().slots);
         if turn != published_turn(sequence) || sequence >= end {
             return Err(Fault {
                 field: "turn",

@@ -18,3 +18,25 @@ pub(crate) use std::sync::{
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell;
+
+/// std's cell, reached as loom's is.
+#[cfg(not(loom))]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(value.into())
+    }
+
+    pub(crate) fn with<R>(&self, reads: impl FnOnce(*const T) -> R) -> R {
+        reads(self.0.get())
+    }
+
+    pub(crate) fn with_mut<R>(&self, writes: impl FnOnce(*mut T) -> R) -> R {
+        writes(self.0.get())
+    }
+}
