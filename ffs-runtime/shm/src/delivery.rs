@@ -25,6 +25,7 @@ impl Frame {
         // Asked for together: one after the other, each would be a wait for the other processor's cache.
         end.segment.prefetch(sequence, DESCRIPTORS_AT);
         end.segment.prefetch(sequence, DATA_AT as usize);
+        end.segment.prefetch_tail_to_write(); // it is written when the frame is given back
         let slot = end.segment.slot(sequence);
         let slot_bytes = end.segment.geometry().slot_bytes;
         // SAFETY: the frame is published and was not read yet: its slot is ours, and nobody else has its sheet.

@@ -63,6 +63,8 @@ impl Segment {
 
     pub(crate) fn prefetch_to_write(&self, _sequence: u64, _at: usize) {}
 
+    pub(crate) fn prefetch_tail_to_write(&self) {}
+
     pub(crate) fn writes(&self, sequence: u64) {
         self.witness(sequence).with_mut(|_| ());
     }

@@ -165,11 +165,21 @@ impl Producer {
         self.end
             .check(self.end.state(), PRODUCER_CLOSED | CONSUMER_CLOSED)?;
         let slots = u64::from(self.slots());
-        if self.next - self.tail < slots {
-            return Ok(true);
+        // Acquire: as below, and the last commit has seen it.
+        let seen = self.end.seen_tail.load(Ordering::Acquire);
+        if self.next - self.tail >= slots && seen > self.tail {
+            self.pass(seen)?;
         }
-        // Acquire: pairs with the Release in `End::release` of the consumer; it has read what stood in the slot.
-        let tail = self.end.header().tail.0.load(Ordering::Acquire);
+        if self.next - self.tail >= slots {
+            // Acquire: pairs with the Release in `End::release` of the consumer; it has read what stood in the slot.
+            let tail = self.end.header().tail.0.load(Ordering::Acquire);
+            self.pass(tail)?;
+        }
+        Ok(self.next - self.tail < slots)
+    }
+
+    /// Checks how far the reader says it is.
+    fn pass(&mut self, tail: u64) -> Result<(), Error> {
         // Nothing beyond what was published can have been read: it may still be reserved.
         let published = self.end.edge.load(Ordering::Acquire);
         if tail < self.tail || tail > published {
@@ -181,7 +191,7 @@ impl Producer {
             }));
         }
         self.tail = tail;
-        Ok(self.next - tail < slots)
+        Ok(())
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct End {
     /// turn or the tail: who has seen what the other end made of those, sees this too. Release and Acquire all the same,
     /// since who takes a slot again uses its sheet again, and a hostile peer can say that it may without having waited.
     pub(crate) edge: AtomicU64,
+    /// The tail as the last commit saw it, for the producer; not checked yet.
+    pub(crate) seen_tail: AtomicU64,
     /// Our own copy of what we did to `state`: the other process cannot take it back.
     verdict: AtomicU32,
     /// Our own copy of the note we left.
@@ -77,6 +79,7 @@ impl End {
                 done: vec![false; slots].into(),
             }),
             edge: AtomicU64::new(0),
+            seen_tail: AtomicU64::new(0),
             sheets: Sheets::new(segment.geometry().slots),
             segment,
             name,
@@ -178,7 +181,15 @@ impl End {
         self.turn_over(&mut window, sequence, header);
         drop(window);
         self.header().frames.ring();
-        // While the reader has this frame: where the next one goes its own cache has the lines from the last time. Not
+        // While the reader has this frame: how far it was is what the next reservation needs to know, and the reader's
+        // cache has the line.
+        let slots = self.segment.geometry().slots.into();
+        if (sequence + 1).saturating_sub(self.seen_tail.load(Ordering::Relaxed)) >= slots {
+            // Acquire and Release: hand on to `Producer::room` what the reader's Release in `End::release` says.
+            let tail = self.header().tail.0.load(Ordering::Acquire);
+            self.seen_tail.store(tail, Ordering::Release);
+        }
+        // Likewise where the next one goes its own cache has the lines from the last time. Not
         // that of the turn, which it watches.
         self.segment.prefetch_to_write(sequence + 1, DESCRIPTORS_AT);
         self.segment.prefetch_to_write(sequence + 1, DATA_AT as usize);

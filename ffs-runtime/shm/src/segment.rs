@@ -218,14 +218,13 @@ impl Segment {
     /// Asks for the cache line of `slot` at `at` to be this processor's own, if the processor can be asked.
     #[inline]
     pub(crate) fn prefetch_to_write(&self, sequence: u64, at: usize) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: a hint, and on processors that do not know it nothing at all.
-        unsafe {
-            let line = self.slot(sequence).as_ptr().wrapping_add(at);
-            std::arch::asm!("prefetchw [{0}]", in(reg) line, options(nostack, preserves_flags, readonly));
-        }
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-        let _ = (sequence, at);
+        prefetch_to_write(self.slot(sequence).as_ptr().wrapping_add(at));
+    }
+
+    /// Asks for the cache line of the tail to be this processor's own.
+    #[inline]
+    pub(crate) fn prefetch_tail_to_write(&self) {
+        prefetch_to_write(self.header().tail.0.as_ptr().cast());
     }
 
     /// Tells the model that the slot is written; in real memory nothing needs to be told.
@@ -235,6 +234,17 @@ impl Segment {
     /// Tells the model that the slot is read.
     #[inline]
     pub(crate) fn reads(&self, _sequence: u64) {}
+}
+
+#[inline]
+fn prefetch_to_write(line: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a hint, and on processors that do not know it nothing at all.
+    unsafe {
+        std::arch::asm!("prefetchw [{0}]", in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = line;
 }
 
 fn base_of(mapping: &Shmem, name: &Name) -> Result<NonNull<u8>, Error> {
