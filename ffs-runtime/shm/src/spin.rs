@@ -73,14 +73,15 @@ impl Spinner {
         if limit.is_zero() {
             return false;
         }
+        let mut waited = Duration::ZERO;
         loop {
-            let seen = look(ready);
-            let now = Instant::now();
-            if seen {
-                self.learn(now - started);
+            if look(ready) {
+                self.learn(waited); // as of the last reading: another one would hold up what was waited for
                 return true;
             }
-            if now - started >= limit || until.is_some_and(|until| now >= until) {
+            let now = Instant::now();
+            waited = now - started;
+            if waited >= limit || until.is_some_and(|until| now >= until) {
                 return false;
             }
         }
