@@ -13,6 +13,8 @@ pub const ALIGN: u64 = 64;
 pub const MAX_TENSORS: usize = 16;
 /// Where in a slot the first tensor may begin; before it stand the header and all 16 descriptors.
 pub(crate) const DATA_AT: u64 = (DESCRIPTORS_AT + MAX_TENSORS * size_of::<RawTensor>()) as u64;
+/// Where in a slot the turn stands.
+pub(crate) const TURN_AT: usize = 0;
 /// Where in a slot the header begins; before it stands the turn, which says whether the frame is published.
 pub(crate) const FRAME_AT: usize = size_of::<u64>();
 /// Where in a slot the descriptors begin.

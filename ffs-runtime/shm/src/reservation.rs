@@ -1,7 +1,9 @@
 //! A slot on its way to be a frame: filled in place, then committed or given up.
 
 use crate::error::{Error, LayoutError};
-use crate::frame::{ALIGN, DATA_AT, DESCRIPTORS_AT, FRAME_AT, MAX_TENSORS, Placed, RawFrame, RawTensor};
+use crate::frame::{
+    ALIGN, DATA_AT, DESCRIPTORS_AT, FRAME_AT, MAX_TENSORS, Placed, RawFrame, RawTensor, TURN_AT,
+};
 use crate::layout::FrameLayout;
 use crate::ring::End;
 use crate::sheet::Sheet;
@@ -117,6 +119,8 @@ impl FrameMut {
     /// # Errors
     /// [`Error::Closed`], [`Error::Poisoned`]; the frame is then not sent.
     pub fn commit(mut self) -> Result<(), Error> {
+        // Its way here takes as long as all that is done before it is written.
+        self.end.segment.prefetch_to_write(self.sequence, TURN_AT);
         self.write_tensors_and_json();
         let sheet = self.sheet_mut();
         sheet.head.tensors = sheet.tensors.len() as u16;
