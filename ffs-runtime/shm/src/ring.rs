@@ -233,7 +233,13 @@ impl End {
 
     /// Whether there is something to find in the slot of frame `sequence`, or the ring has ended.
     pub(crate) fn awaits_nothing(&self, sequence: u64) -> bool {
-        self.segment.turn(sequence).load(Ordering::Relaxed) != self.stale_turn(sequence) || self.state() != 0
+        let there = self.segment.turn(sequence).load(Ordering::Relaxed) != self.stale_turn(sequence);
+        if there {
+            // As `Frame::read` does, a few nanoseconds earlier.
+            self.segment.prefetch(sequence, DESCRIPTORS_AT);
+            self.segment.prefetch(sequence, DATA_AT as usize);
+        }
+        there || self.state() != 0
     }
 
     /// What the turn of frame `sequence` is until it is published: that of the frame before it in the slot, or 0.
