@@ -53,6 +53,7 @@ class LaneProcess:
         self._stage: Stage | None = None
         self._turns: Turns | None = None
         self._ends: list[Inbox | Outbox] = []
+        self._making = threading.Lock()
         #: The assignment in force, and the one that was opened last.
         self._opened: Opened | None = None
         self._coming: Opened | None = None
@@ -106,6 +107,7 @@ class LaneProcess:
     def abandon(self, reason: str) -> None:
         """This process ends: the other lanes are told through the rings."""
         label = self._layout.label if self._layout is not None else "a lane"
+        self._making.acquire()  # for good: no ring is made any more
         self._poison("failed", f"{label}: {reason}")
         for end in list(self._ends):
             end.remove_name()
@@ -145,8 +147,9 @@ class LaneProcess:
         for ring in layout.rings_out:
             box = known.get(ring.id)
             if box is None:
-                box = Outbox(ring, layout.epoch)
-                self._ends.append(box)
+                with self._making:
+                    box = Outbox(ring, layout.epoch)
+                    self._ends.append(box)
             boxes[ring.id] = box
         return boxes
 
