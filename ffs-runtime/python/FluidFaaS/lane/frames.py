@@ -303,7 +303,7 @@ class Inbox(_End):
         age_ms, now = frame.age_ms, time.perf_counter()
         sent = now - age_ms / 1000
         took_ms = min(age_ms, (now - began) * 1000)
-        envelope.transfer[self.ring.id] = envelope.transfer.get(self.ring.id, 0.0) + took_ms
+        envelope.transfer[self.ring.id] = took_ms
         return Arrival(
             frame.request,
             frame.deadline_ms,
