@@ -67,7 +67,7 @@ pub enum Event {
         instance: InstanceId,
         fault: Fault,
     },
-    /// End of a `Leave`: nothing of the replica is left.
+    /// End of a `Leave`: nothing of the replica is left. Not reported if the whole instance goes instead.
     Left {
         instance: InstanceId,
     },

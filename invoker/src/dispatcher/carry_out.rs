@@ -237,8 +237,9 @@ impl Dispatcher {
             return self.inbox.event(Event::Left { instance: id });
         };
         self.spawn(async move |hands: Arc<Hands>, inbox: Inbox| {
-            hands.pipelines.leave(&instance, &leave).await;
-            inbox.event(Event::Left { instance: id });
+            if hands.pipelines.leave(&instance, &leave).await {
+                inbox.event(Event::Left { instance: id });
+            } // else `Stopped` follows
         });
     }
 

@@ -48,68 +48,48 @@ impl Pipelines {
                 Err(Fault::developer(format!("the replica did not load within {} ms", limit.as_millis())))
             }
         };
-        match outcome {
-            Ok(assignment) => self.switch(instance, assignment.epoch).await,
+        let switched = match outcome {
+            Ok(epoch) => self.switch(instance, epoch).await,
             Err(fault) => {
                 warn!(instance = %instance.id, lane = %join.lane, %fault, "a replica did not come up");
                 scaffold.settle().await;
                 self.clear(scaffold.containers.iter(), None).await;
                 return Err(fault);
             }
-        }
-        info!(instance = %instance.id, lane = %join.lane, "joined");
+        };
+        info!(instance = %instance.id, lane = %join.lane, switched, "joined");
         Ok(())
     }
 
-    /// Lets no more requests go through a lane, and takes it down. If that does not work the instance is given up.
-    pub async fn leave(&self, instance: &Arc<Instance>, leave: &Rewrite) {
+    /// Lets no more requests go through a lane, and takes it down; says whether it is gone. If that does not work, the
+    /// instance is given up or is being stopped, and the lane goes with the others.
+    pub async fn leave(&self, instance: &Arc<Instance>, leave: &Rewrite) -> bool {
         let _alone = instance.moving.lock().await;
         let lane = leave.lane;
         let assignment = AssignmentDocument {
             epoch: instance.changes.next(),
             ..leave.assignment.clone()
         };
-        let mut news = instance.news.listen();
-        if let Err(error) = write(instance, &assignment, None).await {
-            return give_up(instance, lane, &error.to_string());
-        }
-        let mut asked = tell(instance, assignment.epoch);
-        let answered = async {
-            while !asked.is_empty() {
-                let Some(LaneEvent { lane, heard }) = news.recv().await else {
-                    break;
-                };
-                if let Heard::Assignment { epoch, error, .. } = heard
-                    && epoch == assignment.epoch
-                {
-                    asked.remove(&lane);
-                    if let Some(error) = error {
-                        return Err((lane, error));
-                    }
-                }
-            }
-            Ok(())
+        let told = tokio::select! {
+            told = tell_all(instance, &assignment) => told,
+            () = instance.stopping.cancelled() => return false,
         };
-        tokio::select! {
-            outcome = tokio::time::timeout(CHANGE_LIMIT, answered) => match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err((lane, error))) => return give_up(instance, lane, &error),
-                Err(_) => return give_up(instance, lane, "not all lanes took note that it leaves"),
-            },
-            () = instance.stopping.cancelled() => return,
+        if let Err((lane, why)) = told {
+            give_up(instance, lane, &why);
+            return false;
         }
-        self.switch(instance, assignment.epoch).await;
+        if !self.switch(instance, assignment.epoch).await {
+            return false;
+        }
         let Some(leaving) = instance.lane(lane) else {
-            return;
+            return true;
         };
-        if instance.stopping.is_cancelled() {
-            return; // it goes with the others
-        }
         leaving.leaves.store(true, Ordering::Release);
         instance.changes.leave(lane);
         self.clear(std::iter::once(&leaving.container), None).await;
         instance.change_lanes(|lanes| lanes.remove(&lane));
         info!(instance = %instance.id, %lane, "left");
+        true
     }
 
     async fn add_lane(
@@ -118,7 +98,7 @@ impl Pipelines {
         join: &Rewrite,
         example: &Example,
         scaffold: &mut Scaffold,
-    ) -> Result<AssignmentDocument, Fault> {
+    ) -> Result<u64, Fault> {
         let assignment = AssignmentDocument {
             epoch: instance.changes.next(),
             ..join.assignment.clone()
@@ -157,12 +137,12 @@ impl Pipelines {
         instance.change_lanes(|lanes| lanes.insert(lane, Lane::new(assigned, container)));
         // Whoever watches the lanes has ended with the instance, or sees this one's end from now on.
         let _ = instance.news.watched.send(lane);
-        Ok(assignment)
+        Ok(epoch)
     }
 
-    /// Requests take the ways of the assignment of that epoch from now on; returns when none is left on the old ones,
-    /// or the instance ends.
-    async fn switch(&self, instance: &Arc<Instance>, epoch: u64) {
+    /// Requests take the ways of the assignment of that epoch from now on; says when none is left on the old ones
+    /// (true), or when the instance is being stopped or was given up.
+    async fn switch(&self, instance: &Arc<Instance>, epoch: u64) -> bool {
         let mut news = instance.news.listen();
         let told = InvokerMessage::Assignment { epoch, switch: true };
         // A head that has gone is reported by whoever watches it.
@@ -175,11 +155,12 @@ impl Pipelines {
             }
         };
         tokio::select! {
-            () = switched => {}
-            () = instance.stopping.cancelled() => {}
+            () = switched => true,
+            () = instance.stopping.cancelled() => false,
             // A request may be on its old way for as long as the action may run.
             () = tokio::time::sleep(instance.time_limit + CHANGE_LIMIT) => {
                 give_up(instance, LaneId::HEAD, "requests do not take their new ways");
+                false
             }
         }
     }
@@ -253,6 +234,36 @@ impl Joining<'_> {
     fn developer(&self, why: &str) -> Fault {
         Fault::developer(start::in_lane(self.assignment, self.lane.id, why))
     }
+}
+
+/// Writes an assignment with fewer lanes, and waits until all of them know of it; else which one does not, and why.
+async fn tell_all(instance: &Instance, assignment: &AssignmentDocument) -> Result<(), (LaneId, String)> {
+    let mut news = instance.news.listen();
+    let written = write(instance, assignment, None).await;
+    written.map_err(|fault| (LaneId::HEAD, fault.to_string()))?;
+    let mut asked = tell(instance, assignment.epoch);
+    let limit = tokio::time::sleep(CHANGE_LIMIT);
+    tokio::pin!(limit);
+    while let Some(first) = asked.first().copied() {
+        let event = tokio::select! {
+            event = news.recv() => event,
+            () = &mut limit => None,
+        };
+        let Some(LaneEvent { lane, heard }) = event else {
+            let why = format!(
+                "it took no note of another assignment within {} s",
+                CHANGE_LIMIT.as_secs()
+            );
+            return Err((first, why));
+        };
+        if let Heard::Assignment { epoch, error, .. } = heard
+            && epoch == assignment.epoch
+        {
+            asked.remove(&lane);
+            error.map_or(Ok(()), |error| Err((lane, error)))?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells the lanes that there is another assignment, and which ones will say that they are ready for it.

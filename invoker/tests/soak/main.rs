@@ -56,6 +56,14 @@ async fn soak(engine: EngineKind) {
     let random = StdRng::seed_from_u64(seed);
     let trouble = trouble::make(&world, random, Duration::from_secs(seconds));
     let (sent, kills) = load::during(&world, &tenants, trouble).await;
+    let log = world.log();
+    let count = |what: &str| log.matches(what).count();
+    println!(
+        "{} instances ready, {} replicas joined, {} left",
+        count(" ready instance="),
+        count(" joined instance="),
+        count(" left instance=")
+    );
     let outcomes = books::outcomes(&world, sent).await;
     books::balance(&world, &outcomes, &kills);
     world.until_quiet().await;
