@@ -72,12 +72,13 @@ def timed_send(self, *arguments):
     send(self, *arguments)
     spent.extend((time.perf_counter() - began[0], time.thread_time() - began[1]))
 
-def timed_loop(layout, inboxes, stage):
-    for inbox in inboxes:
+def timed_loop(layout, entrances, stage, switch):
+    for inbox in entrances.ends:
         inbox.native = Timed(inbox.native)
     profile = cProfile.Profile() if os.environ["MEASURE_PROFILE"] else None
     try:
-        profile.runcall(loop, layout, inboxes, stage) if profile else loop(layout, inboxes, stage)
+        given = layout, entrances, stage, switch
+        profile.runcall(loop, *given) if profile else loop(*given)
     finally:
         with open(os.environ["MEASURE_OUT"], "wb") as out:
             spent.tofile(out)

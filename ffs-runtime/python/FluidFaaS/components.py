@@ -159,7 +159,7 @@ def normalise_outputs(node: Node, returned: Any) -> list[Any]:
     outputs: list[Any] = []
     for port, item in enumerate(items):
         value = values.normalise(item, f"output {port} of component {node.id}")
-        if any(values.shares_memory(value, other) for other in outputs):
+        if outputs and any(values.shares_memory(value, other) for other in outputs):
             value = values.duplicate(value)
         outputs.append(value)
     return outputs
@@ -176,7 +176,7 @@ def check_outputs(node: Node, returned: list[Any], strict: bool = False) -> None
             f"component {node.id} returned {len(returned)} values, the DAG has {len(node.outputs)}", node.at
         )
     for port, (value, declared) in enumerate(zip(returned, node.outputs)):
-        if strict or any(not isinstance(size, int) for size in declared.shape):
+        if strict or declared.varies:
             wire = values.to_wire(value)
             mismatch = declared.mismatch(wire.dtype, wire.shape)
             if mismatch:

@@ -6,6 +6,7 @@ tensor('float32', (dim('N', max=64), 3, 48, 320))
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -56,6 +57,11 @@ class TensorType:
 
     def __repr__(self) -> str:
         return f"tensor({self.dtype!r}, {self.shape!r})"
+
+    @functools.cached_property
+    def varies(self) -> bool:
+        """Whether one of its sizes does."""
+        return any(isinstance(size, Dim) for size in self.shape)
 
     def largest(self) -> int:
         """Bytes of the largest such tensor."""
