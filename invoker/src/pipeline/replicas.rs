@@ -24,8 +24,12 @@ use scheduler::fault::Fault;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
+
+/// Longest wait for a connection to close whose lane has gone.
+const CLOSING: Duration = Duration::from_secs(1);
 
 impl Pipelines {
     /// Starts one more lane of an instance, and lets requests go through it.
@@ -53,7 +57,7 @@ impl Pipelines {
             Err(fault) => {
                 warn!(instance = %instance.id, lane = %join.lane, %fault, "a replica did not come up");
                 scaffold.settle().await;
-                self.clear(scaffold.containers.iter(), None).await;
+                self.take_down(instance, join.lane, &scaffold.containers).await;
                 return Err(fault);
             }
         };
@@ -86,10 +90,26 @@ impl Pipelines {
         };
         leaving.leaves.store(true, Ordering::Release);
         instance.changes.leave(lane);
-        self.clear(std::iter::once(&leaving.container), None).await;
+        let container = std::slice::from_ref(&leaving.container);
+        self.take_down(instance, lane, container).await;
         instance.change_lanes(|lanes| lanes.remove(&lane));
         info!(instance = %instance.id, %lane, "left");
         true
+    }
+
+    /// Removes the container of a lane, and sees its connection close: the next lane of that name has one of its own.
+    async fn take_down(&self, instance: &Instance, lane: LaneId, containers: &[Container]) {
+        let mut news = instance.news.listen();
+        self.clear(containers.iter(), None).await;
+        let closed = async {
+            while let Some(event) = news.recv().await {
+                if event.lane == lane && matches!(event.heard, Heard::Closed { .. }) {
+                    return;
+                }
+            }
+        };
+        // It may never have had one, or it was seen to close before.
+        let _ = tokio::time::timeout(CLOSING, closed).await;
     }
 
     async fn add_lane(
@@ -148,8 +168,10 @@ impl Pipelines {
         // A head that has gone is reported by whoever watches it.
         let _ = instance.speaker.send(LaneId::HEAD, told);
         let switched = async {
-            while let Some(LaneEvent { heard, .. }) = news.recv().await {
-                if matches!(heard, Heard::Assignment { epoch: of, switched: true, .. } if of == epoch) {
+            while let Some(LaneEvent { lane, heard }) = news.recv().await {
+                let is_it =
+                    matches!(heard, Heard::Assignment { epoch: of, switched: true, .. } if of == epoch);
+                if is_it && lane == LaneId::HEAD {
                     return;
                 }
             }

@@ -40,6 +40,54 @@ async fn a_lane_that_proves_who_it_is_is_heard_and_spoken_to() {
 }
 
 #[tokio::test]
+async fn a_lane_that_joins_later_has_a_token_and_an_epoch_of_its_own() {
+    const REPLICA: LaneId = LaneId::new(1, 1);
+    let mut instance = Instance::listen();
+    let hello = |token: &str, epoch| LaneMessage::Hello {
+        lane: REPLICA,
+        epoch,
+        token: token.to_owned(),
+    };
+    let first = instance.control.expect(REPLICA, 4);
+    for refused in [hello(&first, 1), hello("guess", 4)] {
+        let mut stranger = instance.connect().await;
+        stranger.say(&refused).await;
+        assert_eq!(stranger.hear().await, None, "{refused:?}");
+    }
+    let mut lane = instance.connect().await;
+    lane.say(&hello(&first, 4)).await;
+    assert_eq!(instance.event().await, (REPLICA, Heard::Hello));
+    let told = InvokerMessage::Assignment {
+        epoch: 4,
+        switch: false,
+    };
+    instance.control.send(REPLICA, told.clone()).expect("connected");
+    assert_eq!(lane.hear().await, Some(told));
+    lane.say(&LaneMessage::Assignment {
+        epoch: 4,
+        switched: false,
+        error: None,
+    })
+    .await;
+    let ready = Heard::Assignment {
+        epoch: 4,
+        switched: false,
+        error: None,
+    };
+    assert_eq!(instance.event().await, (REPLICA, ready));
+
+    drop(lane);
+    assert!(matches!(instance.event().await, (REPLICA, Heard::Closed { .. })));
+    let second = instance.control.expect(REPLICA, 6);
+    let mut late = instance.connect().await;
+    late.say(&hello(&first, 4)).await;
+    assert_eq!(late.hear().await, None, "its time is over");
+    let mut again = instance.connect().await;
+    again.say(&hello(&second, 6)).await;
+    assert_eq!(instance.event().await, (REPLICA, Heard::Hello));
+}
+
+#[tokio::test]
 async fn a_stranger_is_closed_out_and_keeps_nobody_away() {
     let mut instance = Instance::listen();
     let LaneMessage::Hello { token, .. } = instance.hello(HEAD) else {
