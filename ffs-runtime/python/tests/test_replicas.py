@@ -106,3 +106,16 @@ def test_a_lane_that_was_not_told_of_a_switch_ends_the_pipeline_and_says_so(star
     assert answer["status"] == 502
     sentence = "a ring switches to the assignment of epoch 2, of which this lane was not told"
     assert sentence in answer["body"]["error"], answer
+
+
+def test_replicas_take_batches(start, pipeline):  # noqa: F811
+    code = actions.chain("import time\ntime.sleep(0.02)")
+    code = code.replace("class Second(FFS.Module):\n", "class Second(FFS.Module):\n    batch = 4\n\n")
+    split = pipeline(code, {"x": [1.0]}, "First|Second|Third", batch=4).loaded()
+    runs = begin(split, range(10))
+    replica = split.widen("s1l0")
+    runs |= begin(split, range(10, 40))
+    answers(split, runs)
+    runs = begin(split, range(20))
+    split.narrow(replica)
+    answers(split, runs | begin(split, range(20, 30)))

@@ -5,6 +5,7 @@
 //! counts. A replica takes only what is free and wanted by nobody; it is given up when a function without an instance
 //! waits for its slice and the others keep up without it. The head answers requests and has none.
 
+use super::function::Function;
 use super::grow::{LEAST_GAIN, MOST_USED, per_second};
 use super::running::{Instance, Moving, Place};
 use super::{Pipelines, State};
@@ -16,7 +17,7 @@ use crate::fault::Fault;
 use crate::free::FreeSlices;
 use crate::instant::Instant;
 use crate::knowledge::Ranked;
-use crate::reason::LeaveReason;
+use crate::reason::{LeaveReason, Waiting};
 use crate::slices::Holder;
 use crate::step::Step;
 use crate::work::FunctionKey;
@@ -104,8 +105,13 @@ impl Pipelines {
         best
     }
 
-    /// Gives a lane of the function one more replica, if that adds more answers a second than `least`; says whether.
+    /// Gives a lane of the function one more replica, if that adds more answers a second than `least` and nobody waits
+    /// for slices to have an instance at all; says whether.
     pub(super) fn widen(&mut self, key: &FunctionKey, least: f64, step: &mut Step<'_>) -> bool {
+        let waits = |function: &Function| matches!(function.waits, Some(Waiting::Slices { .. }));
+        if self.functions.values().any(waits) {
+            return false;
+        }
         match self.best_replica(key, step.now) {
             Some(replica) if replica.adds() > least => self.join(key, replica, step),
             _ => false,
@@ -121,21 +127,13 @@ impl Pipelines {
             before,
             after,
         } = replica;
+        let Some(ranked) = self.ranked(key) else {
+            return false;
+        };
         let (Some(ledger), Some(instance)) = (&mut self.ledger, self.instances.get_mut(&number)) else {
             return false;
         };
-        let (of, memory, policy) = (
-            place.original,
-            self.functions[key].memory,
-            self.functions[key].policy,
-        );
-        let ranked = self
-            .knowledge
-            .get_mut(&key.of)
-            .map(|known| known.ranked(policy, ledger.kinds()));
-        let Some(Ok(Some(ranked))) = ranked else {
-            return false;
-        };
+        let (of, memory) = (place.original, self.functions[key].memory);
         let mig = LaneSlice {
             uuid: slice.uuid.clone(),
             profile: slice.profile.clone(),
@@ -299,18 +297,26 @@ impl Pipelines {
         let Some(ledger) = &self.ledger else { return false };
         let mut free = ledger.free_without(self.leaving());
         let mut given_up = Vec::new();
-        for (number, instance) in &self.instances {
+        for (number, instance) in self.instances.iter().filter(|(_, i)| i.function != *key) {
             let Some(place) = self.spare_replica(*number, instance, step) else {
                 continue;
             };
             free.give_back(&place.slice);
-            given_up.push((*number, place.lane));
+            given_up.push((*number, place.lane, place.slice.clone()));
             if wanted(&free) {
                 break;
             }
         }
         let enough = wanted(&free);
-        for (number, lane) in given_up.into_iter().filter(|_| enough) {
+        given_up.retain(|(_, _, slice)| {
+            free.take(slice);
+            let is_needed = !wanted(&free);
+            if is_needed {
+                free.give_back(slice);
+            }
+            is_needed && enough
+        });
+        for (number, lane, _) in given_up {
             let function = key.to_string();
             self.leave(number, lane, &LeaveReason::ForFunction { function }, step);
         }
