@@ -75,6 +75,16 @@ def test_each_end_of_each_ring_is_registered_once(lanes):
     assert asked == Counter({("register", size): 2 * count for size, count in sizes.items()})
 
 
+def test_those_of_a_replica_too_by_the_thread_that_uses_cuda(lanes, tmp_path):
+    pipeline, before = lanes()
+    rings = len(pipeline.assignment["rings"])
+    pipeline.widen("s1l0")
+    for n in range(4):
+        assert pipeline.run({"x": [1.0, float(n)]})["body"] == {"output": 2.0 + 2 * n}
+    asked = Counter(call.split()[0] for call in (tmp_path / "calls").read_text().splitlines()[len(before) :])
+    assert asked == {"register": 2 * (len(pipeline.assignment["rings"]) - rings)}
+
+
 def test_what_cuda_refuses_is_one_line_in_the_log_and_no_more(lanes):
     pipeline, calls = lanes(FAKE_CUDA_ERROR="2")
     assert calls == []

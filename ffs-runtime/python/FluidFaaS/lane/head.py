@@ -120,13 +120,13 @@ class Head:
             found.append(self._to_compute.get())
         return found
 
-    def switch(self, to: Opened, done: Callable[[], None]) -> None:
+    def switch(self, to: Opened, begins: Callable[[], None], done: Callable[[], None]) -> None:
         """Requests take the ways of that assignment from the next one on.
 
-        `done` is called when all before it are done and nothing is left on the old ways; the layout is the new
+        `begins` is called on the main thread before the first of them is computed. `done` is called when all before it are done and nothing is left on the old ways; the layout is the new
         one then.
         """
-        turnout = _Turnout(to, done)
+        turnout = _Turnout(to, begins, done)
         with self._order:
             try:
                 self._early = self._early.switch(
@@ -231,9 +231,12 @@ class _Turnout:
     """Between two requests: those behind it take other ways."""
 
     to: Opened
+    #: Called before the first behind it is computed.
+    begins: Callable[[], None]
     #: Called when those before it are done.
     done: Callable[[], None]
 
     def leave(self, stage: Stage) -> None:
+        self.begins()
         exits = Exits(self.to.exits(inputs_only=False), self.to.layout)
         stage.use(stage.exits.switch(exits, self.to.layout.epoch))

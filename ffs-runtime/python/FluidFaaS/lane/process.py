@@ -173,7 +173,10 @@ class LaneProcess:
             sys.stderr.write(f"rings may lie far from the GPU, whose NUMA node is {node}: {error.strerror}\n")
 
     def _pin(self, ends: Iterable[Inbox | Outbox]) -> None:
-        """Registers the rings with CUDA where this lane uses it, until the process ends: one copy less to and from it."""
+        """Registers rings with CUDA where this lane uses it, until the process ends: one copy less to and from it.
+
+        To be called on the main thread: that is the one that uses it.
+        """
         if os.environ.get("FFS_PIN") == "0":
             return
         try:
@@ -256,9 +259,10 @@ class LaneProcess:
         self._serving.wait()
         epoch = message["epoch"]
         if message["switch"]:
-            coming = self._coming
-            if self._head is not None and coming is not None and coming.layout.epoch == epoch:
-                self._head.switch(coming, lambda: self._switched(coming))
+            now, coming = self._opened, self._coming
+            if self._head and now and coming and coming.layout.epoch == epoch:
+                new = coming.without(now)
+                self._head.switch(coming, lambda: self._pin(new), lambda: self._switched(coming))
             return
         error = None
         with self._joining:
@@ -284,16 +288,16 @@ class LaneProcess:
             raise PipelineError(f"assignment.json has epoch {layout.epoch}: expected {epoch}")
         outboxes = self._make_rings(layout, now.outboxes)
         self._coming = Opened(layout, self._open_rings(layout, now.inboxes, JOIN_MS), outboxes)
-        self._pin(self._coming.without(now))
 
     def _take_up(self, epoch: int) -> Entrances | None:
         """The ways of the assignment of that epoch from here on; none if this lane is not in it."""
         assert self._stage is not None, "only a lane that serves is told so through its rings"
-        coming = self._coming
-        if coming is None or coming.layout.epoch != epoch:
+        now, coming = self._opened, self._coming
+        if now is None or coming is None or coming.layout.epoch != epoch:
             raise ValueError(
                 f"a ring switches to the assignment of epoch {epoch}, of which this lane was not told"
             )
+        self._pin(coming.without(now))
         self._stage.use(self._stage.exits.switch(Exits(coming.exits(), coming.layout), epoch))
         self._switched(coming)
         return Entrances(coming.entrances(), coming.layout) if coming.inboxes else None
