@@ -122,15 +122,9 @@ def replicated(assignment: dict[str, Any], of: str) -> dict[str, Any]:
             for ring in found
         ]
 
-    rings_in, rings_out = doubled("consumer"), doubled("producer")
-    new["rings"] += rings_in + rings_out
-    lanes.append({
-        **own, "id": lane, "replica_of": of, "mig": {**own["mig"], "uuid": f"MIG-{lane}"},
-        "rings_in": [ring["id"] for ring in rings_in], "rings_out": [ring["id"] for ring in rings_out],
-    })  # fmt: skip
-    for item in (item for stage in new["stages"] for item in stage["lanes"]):
-        item["rings_in"] = [ring["id"] for ring in new["rings"] if ring["consumer"] == item["id"]]
-        item["rings_out"] = [ring["id"] for ring in new["rings"] if ring["producer"] == item["id"]]
+    new["rings"] += doubled("consumer") + doubled("producer")
+    lanes.append({**own, "id": lane, "replica_of": of, "mig": {**own["mig"], "uuid": f"MIG-{lane}"}})
+    name_rings(new)
     return new
 
 
@@ -141,10 +135,15 @@ def without(assignment: dict[str, Any], lane: str) -> dict[str, Any]:
     new["rings"] = [ring for ring in new["rings"] if lane not in (ring["producer"], ring["consumer"])]
     for stage in new["stages"]:
         stage["lanes"] = [item for item in stage["lanes"] if item["id"] != lane]
-        for item in stage["lanes"]:
-            item["rings_in"] = [ring["id"] for ring in new["rings"] if ring["consumer"] == item["id"]]
-            item["rings_out"] = [ring["id"] for ring in new["rings"] if ring["producer"] == item["id"]]
+    name_rings(new)
     return new
+
+
+def name_rings(assignment: dict[str, Any]) -> None:
+    """Every lane names the rings that lead to it and come from it."""
+    for lane in (lane for stage in assignment["stages"] for lane in stage["lanes"]):
+        for member, end in (("rings_in", "consumer"), ("rings_out", "producer")):
+            lane[member] = [ring["id"] for ring in assignment["rings"] if ring[end] == lane["id"]]
 
 
 def assignment(
@@ -203,14 +202,14 @@ def assignment(
         return {
             "id": lane, "components": [id for id, own in lane_of.items() if own == lane],
             "mig": {"uuid": f"MIG-{lane}", "profile": "1g.10gb", "gpu_uuid": "GPU-0", "memory_bytes": 1 << 30},
-            "rings_in": [ring["id"] for ring in rings if ring["consumer"] == lane],
-            "rings_out": [ring["id"] for ring in rings if ring["producer"] == lane],
         }  # fmt: skip
 
-    return {
+    document = {
         "schema": "ffs.assignment/1", "instance": instance, "function": dag["function"], "revision": dag["revision"],
         "epoch": 1, "policy": "fluidfaas", "rank": 0, "cv": 0.0, "batch": {"max": batch, "wait_ms": 0}, "rings": rings,
         "stages": [
             {"index": s, "lanes": [describe(lane) for lane in lanes if lane.startswith(f"s{s}l")]} for s in range(len(stages))
         ],
     }  # fmt: skip
+    name_rings(document)
+    return document

@@ -21,7 +21,7 @@ from ..ffaas import arguments, result
 from ..output import HEAD_LIMIT, Capture
 from ..runner import check_inputs
 from .envelope import Envelope, Failure
-from .frames import DoesNotFit, Outbox, Switch
+from .frames import Arrival, DoesNotFit, Outbox, Switch
 from .layout import Layout
 from .requests import Job, Request, current
 from .stage import Stage, Work
@@ -210,20 +210,23 @@ class Head:
     def _collect_one(self, job: Job) -> None:
         found = self._entrances.receive()
         if isinstance(found, Switch) or found[0].request != job.number:
-            what = found if isinstance(found, Switch) else found[0]
-            raise ValueError(f"rings returned {what}: expected request {job.number:032x}")
+            raise _unexpected(found, f"request {job.number:032x}")
         for arrival in found:
             job.returned(arrival.values, arrival.envelope)
 
     def _arrive(self, turnout: _Turnout) -> None:
         found = self._entrances.receive()
-        epoch = turnout.to.layout.epoch
-        if found != Switch(epoch):
-            what = found if isinstance(found, Switch) else found[0]
-            raise ValueError(f"rings returned {what}: expected a switch to epoch {epoch}")
+        expected = Switch(turnout.to.layout.epoch)
+        if isinstance(found, list) or found != expected:
+            raise _unexpected(found, str(expected))
         self._entrances = Entrances(turnout.to.entrances(), turnout.to.layout)
         self._layout = turnout.to.layout
         turnout.done()
+
+
+def _unexpected(found: list[Arrival] | Switch, expected: str) -> ValueError:
+    what = found if isinstance(found, Switch) else found[0]
+    return ValueError(f"rings returned {what}: expected {expected}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,27 @@ def read(folder: Path, lane: str) -> Layout:
 
     Raises :class:`DefinitionError` naming the file and what is wrong with it.
     """
-    dag = Dag.from_document(_document(folder, "dag"))
+    return _layout(folder, lane, _document(folder, "assignment"))
+
+
+def read_again(folder: Path, now: Layout) -> Layout:
+    """The lane in the assignment that the folder has by now; without rings if it is not in it any more.
+
+    Raises :class:`DefinitionError`, as :func:`read`.
+    """
     assignment = _document(folder, "assignment")
-    lanes = [item for stage in assignment["stages"] for item in stage["lanes"]]
+    if all(item["id"] != now.lane for item in _lanes(assignment)):
+        return replace(now, epoch=assignment["epoch"], groups_in=(), groups_out=())
+    return _layout(folder, now.lane, assignment)
+
+
+def _lanes(assignment: Any) -> list[dict[str, Any]]:
+    return [item for stage in assignment["stages"] for item in stage["lanes"]]
+
+
+def _layout(folder: Path, lane: str, assignment: Any) -> Layout:
+    dag = Dag.from_document(_document(folder, "dag"))
+    lanes = _lanes(assignment)
     own = next((item for item in lanes if item["id"] == lane), None)
     if own is None:
         raise DefinitionError(
@@ -153,18 +171,6 @@ def read(folder: Path, lane: str) -> Layout:
     )
     layout.check()
     return layout
-
-
-def read_again(folder: Path, now: Layout) -> Layout:
-    """The lane in the assignment that the folder has by now; without rings if it is not in it any more.
-
-    Raises :class:`DefinitionError`, as :func:`read`.
-    """
-    assignment = _document(folder, "assignment")
-    lanes = {item["id"] for stage in assignment["stages"] for item in stage["lanes"]}
-    if now.lane not in lanes:
-        return replace(now, epoch=assignment["epoch"], groups_in=(), groups_out=())
-    return read(folder, now.lane)
 
 
 def _document(folder: Path, name: str) -> Any:

@@ -20,12 +20,12 @@ from . import layout as layouts
 from . import worker
 from .frames import Inbox, Outbox, RingEnded
 from .head import Head
-from .layout import Layout
+from .layout import Layout, Ring
 from .requests import Request, RequestFailed, current
 from .stage import Stage
 from .turns import Turns
 from .watch import GRACE_S, Watch
-from .ways import Entrances, Exits, Opened
+from .ways import End, Entrances, Exits, Opened
 
 if TYPE_CHECKING:
     from ..entries import Entry
@@ -143,26 +143,24 @@ class LaneProcess:
 
     def _make_rings(self, layout: Layout, known: dict[str, Outbox]) -> dict[str, Outbox]:
         """The rings out of this lane; those that are not known are made."""
-        boxes = {}
-        for ring in layout.rings_out:
-            box = known.get(ring.id)
-            if box is None:
-                with self._making:
-                    box = Outbox(ring, layout.epoch)
-                    self._ends.append(box)
-            boxes[ring.id] = box
-        return boxes
+
+        def make(ring: Ring) -> Outbox:
+            with self._making:
+                return self._keep(Outbox(ring, layout.epoch))
+
+        return {ring.id: known.get(ring.id) or make(ring) for ring in layout.rings_out}
 
     def _open_rings(self, layout: Layout, known: dict[str, Inbox], timeout_ms: float) -> dict[str, Inbox]:
         """The rings into this lane; for those that are not known the lanes before it are waited for."""
-        boxes = {}
-        for ring in layout.rings_in:
-            box = known.get(ring.id)
-            if box is None:
-                box = Inbox(ring, layout.epoch, timeout_ms)
-                self._ends.append(box)
-            boxes[ring.id] = box
-        return boxes
+
+        def find(ring: Ring) -> Inbox:
+            return self._keep(Inbox(ring, layout.epoch, timeout_ms))
+
+        return {ring.id: known.get(ring.id) or find(ring) for ring in layout.rings_in}
+
+    def _keep(self, end: End) -> End:
+        self._ends.append(end)
+        return end
 
     def _settle_near(self, node: int | None) -> None:
         """Takes memory near the GPU from now on, where there is a choice."""

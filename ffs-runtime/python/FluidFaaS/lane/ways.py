@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from .frames import Arrival, Inbox, Outbox, Switch
 from .layout import Layout
 
-__all__ = ["Entrances", "Exits", "Opened"]
+__all__ = ["End", "Entrances", "Exits", "Opened"]
 
 End = TypeVar("End", Inbox, Outbox)
 
