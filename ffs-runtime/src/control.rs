@@ -7,7 +7,7 @@
 //! starts, which may take longer than the invoker keeps a silent connection. One that is closed
 //! before the first word is therefore made again; only if nobody listens is the invoker gone.
 
-use proto::ffs::control::{InvokerMessage, LaneMessage, MAX_LINE};
+use proto::ffs::control::{InvokerMessage, LaneMessage, MAX_LINE, TakenUp};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -116,9 +116,9 @@ fn shortened(mut message: LaneMessage) -> LaneMessage {
                 shorten(at, LONGEST_PLACE);
             }
         }
-        LaneMessage::Assignment {
+        LaneMessage::Assignment(TakenUp {
             error: Some(error), ..
-        } => shorten(error, LONGEST_SENTENCE),
+        }) => shorten(error, LONGEST_SENTENCE),
         _ => {}
     }
     message

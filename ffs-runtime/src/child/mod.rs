@@ -9,6 +9,7 @@ use self::process::{Exit, Process};
 use self::protocol::{Answer, Failure, FromChild, MAX_MESSAGE, ToChild};
 use axum::body::Bytes;
 use nix::unistd::Pid;
+use proto::ffs::control::TakenUp;
 use proto::ffs::state::Desired;
 use proto::unit::{Bytes as Size, Millis};
 use std::collections::BTreeMap;
@@ -77,11 +78,7 @@ pub enum Notice {
         want: bool,
         turn: u64,
     },
-    Assignment {
-        epoch: u64,
-        switched: bool,
-        error: Option<String>,
-    },
+    Assignment(TakenUp),
 }
 
 /// A handle to the process; it lives until it is hung up on, or killed.
@@ -316,15 +313,7 @@ impl Child {
                 Some(FromChild::Failed(failure)) => Notice::Failed(failure),
                 Some(FromChild::State { epoch, reached }) => Notice::State { epoch, reached },
                 Some(FromChild::Turn { want, turn }) => Notice::Turn { want, turn },
-                Some(FromChild::Assignment {
-                    epoch,
-                    switched,
-                    error,
-                }) => Notice::Assignment {
-                    epoch,
-                    switched,
-                    error,
-                },
+                Some(FromChild::Assignment(taken_up)) => Notice::Assignment(taken_up),
             };
             let _ = notices.send(notice).await;
         }

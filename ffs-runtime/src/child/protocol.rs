@@ -39,6 +39,7 @@
 
 use crate::logs::LogLine;
 use axum::body::Bytes;
+use proto::ffs::control::TakenUp;
 use proto::ffs::state::Desired;
 use proto::ffs::timing::Timing;
 use proto::unit::{Bytes as Size, Millis};
@@ -154,31 +155,14 @@ fn plain(message: &Plain<'_>) -> (String, Bytes, &'static str) {
 /// What the Python process says.
 #[derive(Clone, Debug)]
 pub enum FromChild {
-    Hello {
-        python: String,
-    },
-    Initialized {
-        error: Option<Failure>,
-    },
-    Loaded {
-        load_ms: Millis,
-        resident_bytes: Size,
-    },
+    Hello { python: String },
+    Initialized { error: Option<Failure> },
+    Loaded { load_ms: Millis, resident_bytes: Size },
     Failed(Failure),
     Result(Answer),
-    State {
-        epoch: u64,
-        reached: Desired,
-    },
-    Turn {
-        want: bool,
-        turn: u64,
-    },
-    Assignment {
-        epoch: u64,
-        switched: bool,
-        error: Option<String>,
-    },
+    State { epoch: u64, reached: Desired },
+    Turn { want: bool, turn: u64 },
+    Assignment(TakenUp),
 }
 
 /// Why something did not work, for the action's author.
@@ -262,12 +246,6 @@ impl FromChild {
             want: bool,
             turn: u64,
         }
-        #[derive(Deserialize)]
-        struct Assignment {
-            epoch: u64,
-            switched: bool,
-            error: Option<String>,
-        }
         Ok(Some(match read::<Tag>(message)?.r#type.as_str() {
             "hello" => read(message).map(|Hello { python }| Self::Hello { python })?,
             "initialized" => read(message).map(|Initialized { error }| Self::Initialized { error })?,
@@ -283,17 +261,7 @@ impl FromChild {
             "failed" => Self::Failed(read(message)?),
             "state" => read(message).map(|State { epoch, reached }| Self::State { epoch, reached })?,
             "turn" => read(message).map(|Turn { want, turn }| Self::Turn { want, turn })?,
-            "assignment" => read(message).map(
-                |Assignment {
-                     epoch,
-                     switched,
-                     error,
-                 }| Self::Assignment {
-                    epoch,
-                    switched,
-                    error,
-                },
-            )?,
+            "assignment" => Self::Assignment(read(message)?),
             "result" => {
                 let result: ResultText<'_> = read(message)?;
                 Self::Result(Answer {

@@ -186,15 +186,7 @@ impl Life {
                 _ => lane.say(LaneMessage::State { epoch, reached }),
             },
             Notice::Turn { want, turn } => lane.say(LaneMessage::Turn { want, turn }),
-            Notice::Assignment {
-                epoch,
-                switched,
-                error,
-            } => lane.say(LaneMessage::Assignment {
-                epoch,
-                switched,
-                error,
-            }),
+            Notice::Assignment(taken_up) => lane.say(LaneMessage::Assignment(taken_up)),
         }
         if let Some(lane) = &mut self.lane {
             lane.greet(self.child.initializing());

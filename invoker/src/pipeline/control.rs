@@ -6,7 +6,7 @@
 
 use crate::run_directory;
 use futures::StreamExt;
-use proto::ffs::control::{InvokerMessage, LaneMessage, MAX_LINE};
+use proto::ffs::control::{InvokerMessage, LaneMessage, MAX_LINE, TakenUp};
 use proto::ffs::state::Desired;
 use proto::id::LaneId;
 use proto::unit::{Bytes, Millis};
@@ -79,11 +79,7 @@ pub enum Heard {
         want: bool,
         turn: u64,
     },
-    Assignment {
-        epoch: u64,
-        switched: bool,
-        error: Option<String>,
-    },
+    Assignment(TakenUp),
     /// The lane cannot go on; `at` is the author's file and line.
     Failed {
         sentence: String,
@@ -401,15 +397,7 @@ async fn hear(lane: LaneId, lines: &mut Lines, lanes: &Lanes) -> String {
             },
             Ok(LaneMessage::State { epoch, reached }) => Heard::State { epoch, reached },
             Ok(LaneMessage::Turn { want, turn }) => Heard::Turn { want, turn },
-            Ok(LaneMessage::Assignment {
-                epoch,
-                switched,
-                error,
-            }) => Heard::Assignment {
-                epoch,
-                switched,
-                error,
-            },
+            Ok(LaneMessage::Assignment(taken_up)) => Heard::Assignment(taken_up),
             Ok(LaneMessage::Failed { sentence, at }) => Heard::Failed { sentence, at },
         };
         lanes.tell(lane, heard).await;

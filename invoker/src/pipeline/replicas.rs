@@ -101,15 +101,9 @@ impl Pipelines {
     async fn take_down(&self, instance: &Instance, lane: LaneId, containers: &[Container]) {
         let mut news = instance.news.listen();
         self.clear(containers.iter(), None).await;
-        let closed = async {
-            while let Some(event) = news.recv().await {
-                if event.lane == lane && matches!(event.heard, Heard::Closed { .. }) {
-                    return;
-                }
-            }
-        };
+        let closed = |heard: &Heard| matches!(heard, Heard::Closed { .. });
         // It may never have had one, or it was seen to close before.
-        let _ = tokio::time::timeout(CLOSING, closed).await;
+        let _ = tokio::time::timeout(CLOSING, until(&mut news, lane, closed)).await;
     }
 
     async fn add_lane(
@@ -167,17 +161,10 @@ impl Pipelines {
         let told = InvokerMessage::Assignment { epoch, switch: true };
         // A head that has gone is reported by whoever watches it.
         let _ = instance.speaker.send(LaneId::HEAD, told);
-        let switched = async {
-            while let Some(LaneEvent { lane, heard }) = news.recv().await {
-                let is_it =
-                    matches!(heard, Heard::Assignment { epoch: of, switched: true, .. } if of == epoch);
-                if is_it && lane == LaneId::HEAD {
-                    return;
-                }
-            }
-        };
+        let switched =
+            |heard: &Heard| matches!(heard, Heard::Assignment(to) if to.switched && to.epoch == epoch);
         tokio::select! {
-            () = switched => true,
+            () = until(&mut news, LaneId::HEAD, switched) => true,
             () = instance.stopping.cancelled() => false,
             // A request may be on its old way for as long as the action may run.
             () = tokio::time::sleep(instance.time_limit + CHANGE_LIMIT) => {
@@ -239,8 +226,8 @@ impl Joining<'_> {
                     return Err(self.developer(&start::failure(&sentence, at)));
                 }
                 Heard::Closed { because } if own => return Err(self.developer(&because)),
-                Heard::Assignment { epoch, error, .. } if epoch == self.assignment.epoch => {
-                    if let Some(error) = error {
+                Heard::Assignment(to) if to.epoch == self.assignment.epoch => {
+                    if let Some(error) = to.error {
                         return Err(Fault::developer(self.instance.in_lane(event.lane, &error)));
                     }
                     if let Some(asked) = &mut asked {
@@ -278,11 +265,11 @@ async fn tell_all(instance: &Instance, assignment: &AssignmentDocument) -> Resul
             );
             return Err((first, why));
         };
-        if let Heard::Assignment { epoch, error, .. } = heard
-            && epoch == assignment.epoch
+        if let Heard::Assignment(to) = heard
+            && to.epoch == assignment.epoch
         {
             asked.remove(&lane);
-            error.map_or(Ok(()), |error| Err((lane, error)))?;
+            to.error.map_or(Ok(()), |error| Err((lane, error)))?;
         }
     }
     Ok(())
@@ -296,6 +283,16 @@ fn tell(instance: &Instance, epoch: u64) -> BTreeSet<LaneId> {
         instance.speaker.send(*lane, message).is_ok()
     };
     instance.lanes().into_keys().filter(told).collect()
+}
+
+/// Waits until the lane has said that; for ever if nobody says anything any more.
+async fn until(news: &mut mpsc::UnboundedReceiver<LaneEvent>, lane: LaneId, said: impl Fn(&Heard) -> bool) {
+    while let Some(event) = news.recv().await {
+        if event.lane == lane && said(&event.heard) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn write(

@@ -444,7 +444,7 @@ impl Loading<'_> {
                             return Err(self.developer(lane, &failure(&sentence, at)));
                         }
                         Heard::Closed { because } => return Err(self.developer(lane, &because)),
-                        Heard::State { .. } | Heard::Turn { .. } | Heard::Assignment { .. } => None,
+                        Heard::State { .. } | Heard::Turn { .. } | Heard::Assignment(_) => None,
                     }
                 }
                 Some((lane, outcome)) = scaffold.next() => {
@@ -542,7 +542,7 @@ async fn watch_lanes(
                         instance.report.tell(Report::Turn { lane, want, turn });
                         continue;
                     }
-                    Heard::Assignment { .. } => {
+                    Heard::Assignment(_) => {
                         instance.news.tell(LaneEvent { lane, heard });
                         continue;
                     }
@@ -578,10 +578,8 @@ pub(super) fn failure(sentence: &str, at: Option<String>) -> String {
 }
 
 pub(super) fn in_lane(assignment: &AssignmentDocument, lane: LaneId, why: &str) -> String {
-    let mut lanes = assignment.stages.iter().flat_map(|stage| &stage.lanes);
-    lanes
-        .find(|candidate| candidate.id == lane)
-        .map_or_else(|| why.to_owned(), |lane| sentence(lane, why))
+    let lane = assignment.lane(lane);
+    lane.map_or_else(|| why.to_owned(), |lane| sentence(lane, why))
 }
 
 fn sentence(lane: &AssignedLane, why: &str) -> String {

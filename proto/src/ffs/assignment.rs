@@ -185,21 +185,12 @@ impl AssignmentDocument {
                 }
                 at_least(format_args!("{path}.components"), lane.components.len(), 1)?;
                 if let Some(original) = lane.replica_of {
-                    let path = format!("{path}.replica_of");
-                    let same = |other: &&Lane| other.id == original && other.replica_of.is_none();
-                    let reason = match stage.lanes[..l].iter().find(same) {
-                        _ if original == LaneId::HEAD => format!("{original}, and the head has no replicas"),
-                        None => {
-                            format!("{original}, expected a lane of this stage before it that is no replica")
-                        }
-                        Some(other) if other.components != lane.components => {
-                            format!("{original}, which has other components")
-                        }
-                        Some(_) => String::new(),
-                    };
-                    if !reason.is_empty() {
-                        return Err(flaw(path, reason));
-                    }
+                    check_replica(lane, original, &stage.lanes[..l]).map_err(|why| {
+                        flaw(
+                            format_args!("{path}.replica_of"),
+                            format_args!("{original}, {why}"),
+                        )
+                    })?;
                 }
                 for component in lane.components.iter().filter(|_| lane.replica_of.is_none()) {
                     if let Some(other) = components.insert(component, lane.id) {
@@ -290,6 +281,21 @@ impl AssignmentDocument {
             }
         }
         Ok(())
+    }
+}
+
+/// A replica has the components of a lane of its stage that is none itself.
+fn check_replica(lane: &Lane, original: LaneId, before: &[Lane]) -> Result<(), &'static str> {
+    if original == LaneId::HEAD {
+        return Err("and the head has no replicas");
+    }
+    let found = before
+        .iter()
+        .find(|other| other.id == original && other.replica_of.is_none());
+    match found {
+        None => Err("expected a lane of this stage before it that is no replica"),
+        Some(found) if found.components != lane.components => Err("which has other components"),
+        Some(_) => Ok(()),
     }
 }
 

@@ -18,30 +18,43 @@ pub const MAX_LINE: usize = 64 * 1024;
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum LaneMessage {
     /// First line of a connection. A wrong token or lane id is refused by closing.
-    Hello { lane: LaneId, epoch: u64, token: String },
+    Hello {
+        lane: LaneId,
+        epoch: u64,
+        token: String,
+    },
     /// All components of the lane are loaded.
-    Loaded { load_ms: Millis, resident_bytes: Bytes },
+    Loaded {
+        load_ms: Millis,
+        resident_bytes: Bytes,
+    },
     /// The desired state of that epoch is reached.
     State {
         epoch: u64,
         reached: super::state::Desired,
     },
     /// A turn on a shared slice is wanted, or given back.
-    Turn { want: bool, turn: u64 },
-    /// The rings of the assignment with that epoch are open (`switched`: requests take its ways, and none is left
-    /// on the old ones), or why they are not.
-    Assignment {
-        epoch: u64,
-        switched: bool,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
+    Turn {
+        want: bool,
+        turn: u64,
     },
+    Assignment(TakenUp),
     /// The lane cannot go on. `at` is the author's file and line.
     Failed {
         sentence: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<String>,
     },
+}
+
+/// The rings of the assignment with that epoch are open (`switched`: requests take its ways, and none is left on the old
+/// ones), or why they are not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TakenUp {
+    pub epoch: u64,
+    pub switched: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What the invoker says.

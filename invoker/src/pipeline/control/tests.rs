@@ -63,18 +63,13 @@ async fn a_lane_that_joins_later_has_a_token_and_an_epoch_of_its_own() {
     };
     instance.control.send(REPLICA, told.clone()).expect("connected");
     assert_eq!(lane.hear().await, Some(told));
-    lane.say(&LaneMessage::Assignment {
-        epoch: 4,
-        switched: false,
-        error: None,
-    })
-    .await;
-    let ready = Heard::Assignment {
+    let ready = TakenUp {
         epoch: 4,
         switched: false,
         error: None,
     };
-    assert_eq!(instance.event().await, (REPLICA, ready));
+    lane.say(&LaneMessage::Assignment(ready.clone())).await;
+    assert_eq!(instance.event().await, (REPLICA, Heard::Assignment(ready)));
 
     drop(lane);
     assert!(matches!(instance.event().await, (REPLICA, Heard::Closed { .. })));
