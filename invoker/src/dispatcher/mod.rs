@@ -4,6 +4,7 @@
 //! and what comes of it returns as a message.
 
 mod carry_out;
+mod instances;
 mod stem_cell;
 
 use crate::activation::run::{Ran, Runner};
