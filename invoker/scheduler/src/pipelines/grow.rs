@@ -125,13 +125,8 @@ impl Pipelines {
     }
 
     pub(super) fn placed_on_free(&mut self, key: &FunctionKey) -> Option<(Arc<Ranked>, Placement)> {
-        let ledger = self.ledger.as_ref()?;
-        let function = self.functions.get(key)?;
-        let ranked = self
-            .knowledge
-            .get_mut(&key.of)?
-            .ranked(function.policy, ledger.kinds())
-            .ok()??;
+        let ranked = self.ranked(key)?;
+        let (ledger, function) = (self.ledger.as_ref()?, self.functions.get(key)?);
         let slo = function.slo(&ranked);
         let placement = function.policy.place(&ranked.ranking, ledger.free(), slo).ok()?;
         Some((ranked, placement))

@@ -16,6 +16,7 @@ mod residency;
 mod running;
 mod scale;
 mod share;
+mod victims;
 
 use crate::accounting::{Accounts, Use};
 use crate::command::Command;

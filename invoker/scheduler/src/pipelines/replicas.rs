@@ -62,14 +62,15 @@ impl Pipelines {
                 && !being_replaced.contains(number)
         };
         for (number, instance) in self.instances.iter().filter(may_have) {
-            let Some((of, before)) = instance.paces().slowest().filter(|(of, _)| *of != LaneId::HEAD) else {
+            let paces = instance.paces();
+            let Some((of, before)) = paces.slowest().filter(|(of, _)| *of != LaneId::HEAD) else {
                 continue;
             };
             let Some(original) = instance.places.iter().find(|place| place.lane == of) else {
                 continue;
             };
+            let at_once = batch::at_once(&ranked.graph, original.components, instance.most_at_once());
             for (at, kind) in free.kinds().iter().enumerate() {
-                let at_once = batch::at_once(&ranked.graph, original.components, instance.most_at_once());
                 let (Some((slice, _)), Some(exec), Some((_, memory))) = (
                     free.pick(at, &[], &[]),
                     ranked.costs.time(original.components, &kind.profile),
@@ -77,9 +78,9 @@ impl Pipelines {
                 ) else {
                     continue;
                 };
-                let mut paces = instance.paces();
-                paces.add(of, exec);
-                let after = paces.bottleneck();
+                let mut with_it = paces.clone();
+                with_it.add(of, exec);
+                let after = with_it.bottleneck();
                 let enough = after <= before.mul_f64(1.0 - LEAST_GAIN) && memory <= kind.memory;
                 let slice = Arc::clone(free.slice(slice));
                 let replica = Replica {
@@ -331,10 +332,7 @@ impl Pipelines {
             .filter(|place| place.lane != place.original);
         let last = replicas.max_by_key(|place| place.lane)?;
         let may = matches!(instance.state, State::Hot { .. }) && instance.may_go(step.now, step.settings);
-        let mut fewer = batch::Paces::default();
-        for place in instance.places.iter().filter(|place| place.lane != last.lane) {
-            fewer.add(place.original, place.exec);
-        }
+        let fewer = instance.paces_of(|place| place.lane != last.lane);
         let used = self.hotness(number, step.now) / instance.bottleneck.as_secs_f64().max(1e-9);
         (may && used * fewer.bottleneck().as_secs_f64() <= MOST_USED).then_some(last)
     }
@@ -373,7 +371,7 @@ impl Pipelines {
     }
 
     /// How the function's partitions rank on the slices of this machine.
-    fn ranked(&mut self, key: &FunctionKey) -> Option<Arc<Ranked>> {
+    pub(super) fn ranked(&mut self, key: &FunctionKey) -> Option<Arc<Ranked>> {
         let kinds = self.ledger.as_ref()?.kinds();
         let policy = self.functions.get(key)?.policy;
         self.knowledge.get_mut(&key.of)?.ranked(policy, kinds).ok()?

@@ -152,8 +152,13 @@ impl Instance {
     }
 
     pub(super) fn paces(&self) -> Paces {
+        self.paces_of(|_| true)
+    }
+
+    /// As if it had these lanes only.
+    pub(super) fn paces_of(&self, has: impl Fn(&Place) -> bool) -> Paces {
         let mut paces = Paces::default();
-        for place in &self.places {
+        for place in self.places.iter().filter(|place| has(place)) {
             paces.add(place.original, place.exec);
         }
         paces
