@@ -6,7 +6,6 @@ mod support;
 use fake_nvml::{Faults, Happening};
 use ffs_invoker::gpu::GpuInventory;
 use proto::ffs::migs::{InventorySource, MigsDocument, SliceState};
-use serde_json::Value;
 use std::process::{Command, Output};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -257,7 +256,7 @@ async fn a_daemon_fences_the_slices_of_a_lost_gpu_and_takes_them_back() {
 async fn seen(daemon: &support::daemon::Daemon, expected: &[&str]) {
     let begun = Instant::now();
     loop {
-        let status: Value = serde_json::from_str(&daemon.page("/status.json").await).expect("JSON");
+        let status = daemon.status().await;
         assert_eq!(status["migs"]["source"], "nvml", "{status}");
         let slices = status["migs"]["slices"].as_array().expect("a list");
         let states: Vec<_> = slices

@@ -84,10 +84,6 @@ fn three_slices() -> Daemon {
     ])
 }
 
-async fn status(daemon: &Daemon) -> Value {
-    serde_json::from_str(&daemon.page("/status.json").await).expect("the status is JSON")
-}
-
 /// Slices of the function's instance.
 fn slices(status: &Value, function: &str) -> usize {
     let instances = status["instances"].as_array().expect("there is a list");
@@ -126,8 +122,8 @@ fn decisions(status: &Value, what: &str) -> Vec<String> {
 /// Keeps the function busy until its instance has so many slices.
 async fn busy_until(daemon: &Daemon, wanted: usize) {
     let begun = Instant::now();
-    while slices(&status(daemon).await, "lopsided") != wanted {
-        let status = status(daemon).await;
+    while slices(&daemon.status().await, "lopsided") != wanted {
+        let status = daemon.status().await;
         assert!(
             begun.elapsed() < Duration::from_secs(90),
             "never {wanted} slices: {status:#}"
@@ -145,7 +141,7 @@ async fn a_slow_lane_gets_a_replica_and_gives_it_up_for_another_function() {
         .await;
     daemon.put_python("other", OTHER, 256, &annotation).await;
     assert_eq!(burst(&daemon, 1).await.len(), 1);
-    assert_eq!(slices(&status(&daemon).await, "lopsided"), 2);
+    assert_eq!(slices(&daemon.status().await, "lopsided"), 2);
 
     busy_until(&daemon, 3).await;
     // It is counted when it is asked for, and serves once it is loaded.
@@ -154,10 +150,10 @@ async fn a_slow_lane_gets_a_replica_and_gives_it_up_for_another_function() {
         assert!(
             begun.elapsed() < Duration::from_secs(60),
             "{:#}",
-            status(&daemon).await
+            daemon.status().await
         );
     }
-    let joined = status(&daemon).await;
+    let joined = daemon.status().await;
     assert_eq!(joined["instances"][0]["plan"], "Quick|Slow*2");
     let because = decisions(&joined, "join");
     assert!(because[0].starts_with("requests wait for s1l0: "), "{because:?}");
@@ -173,7 +169,7 @@ async fn a_slow_lane_gets_a_replica_and_gives_it_up_for_another_function() {
         }
     });
     assert_eq!(other["response"]["result"], json!({ "x": [0.0] }), "{other}");
-    let left = status(&daemon).await;
+    let left = daemon.status().await;
     assert_eq!(decisions(&left, "leave").len(), 1, "{left:#}");
     assert_eq!(
         (slices(&left, "lopsided"), slices(&left, "other")),
@@ -194,7 +190,7 @@ async fn a_replica_that_does_not_come_up_is_nobody_elses_loss() {
     let begun = Instant::now();
     let failed = loop {
         burst(&daemon, 6).await;
-        let status = status(&daemon).await;
+        let status = daemon.status().await;
         if let Some(because) = decisions(&status, "leave").first() {
             break because.clone();
         }
@@ -209,5 +205,5 @@ async fn a_replica_that_does_not_come_up_is_nobody_elses_loss() {
         "{failed}"
     );
     assert_eq!(burst(&daemon, 6).await.len(), 1);
-    assert_eq!(slices(&status(&daemon).await, "lopsided"), 2);
+    assert_eq!(slices(&daemon.status().await, "lopsided"), 2);
 }

@@ -96,7 +96,7 @@ async fn later_requests_reuse_the_instance_and_have_their_own_logs() {
             "{logs:?}"
         );
     }
-    let status: Value = serde_json::from_str(&daemon.page("/status.json").await).unwrap();
+    let status = daemon.status().await;
     assert!(!status["instances"].as_array().unwrap().is_empty(), "{status}");
 }
 
@@ -107,7 +107,7 @@ async fn an_idle_instance_stops_and_a_restart_remembers_dag_and_profile() {
     daemon.invoke("two", &json!({ "x": 1 })).await;
     let begun = Instant::now();
     loop {
-        let status: Value = serde_json::from_str(&daemon.page("/status.json").await).unwrap();
+        let status = daemon.status().await;
         if status["instances"].as_array().unwrap().is_empty() {
             break;
         }
@@ -120,7 +120,7 @@ async fn an_idle_instance_stops_and_a_restart_remembers_dag_and_profile() {
     let again = daemon.invoke("two", &json!({ "x": 4 })).await;
 
     assert_eq!(again["response"]["result"], json!({ "y": 9 }));
-    let status: Value = serde_json::from_str(&daemon.page("/status.json").await).unwrap();
+    let status = daemon.status().await;
     let built = status["decisions"]
         .as_array()
         .unwrap()

@@ -54,15 +54,11 @@ async fn counts(daemon: &Daemon, name: &str) -> Value {
     activation["response"]["result"].clone()
 }
 
-async fn status(daemon: &Daemon) -> Value {
-    serde_json::from_str(&daemon.page("/status.json").await).expect("the status is JSON")
-}
-
 /// Waits until the instances are in these states, by function.
 async fn instances_are(daemon: &Daemon, expected: &[(&str, &str)]) -> Value {
     let begun = Instant::now();
     loop {
-        let status = status(daemon).await;
+        let status = daemon.status().await;
         let instances = status["instances"].as_array().expect("there is a list");
         let is = |(function, state): &(&str, &str)| {
             instances.iter().any(|instance| {
@@ -240,7 +236,7 @@ async fn a_component_that_becomes_slower_is_reckoned_with_anew() {
     let drift = loop {
         let slow = daemon.invoke("sleeping", &json!({ "ms": 40 })).await;
         assert_eq!(slow["response"]["status"], "success", "{slow}");
-        let status = status(&daemon).await;
+        let status = daemon.status().await;
         let mut decisions = status["decisions"].as_array().expect("there is a list").iter();
         if let Some(drift) = decisions.find(|decision| decision["what"] == "drift") {
             break drift.clone();

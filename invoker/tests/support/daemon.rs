@@ -126,6 +126,11 @@ impl Daemon {
         String::from_utf8_lossy(&reply.bytes).into_owned()
     }
 
+    /// The page `/status.json`.
+    pub(crate) async fn status(&self) -> Value {
+        serde_json::from_str(&self.page("/status.json").await).expect("the status is JSON")
+    }
+
     /// Creates or replaces an action with Python code; `annotations` as an object.
     pub(crate) async fn put_python(&self, name: &str, code: &str, memory: u64, annotations: &Value) -> Value {
         let code = json!({ "kind": "python:3", "code": code });
